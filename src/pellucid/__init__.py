@@ -1,0 +1,1 @@
+"""pellucid: a decompiler for neural networks."""

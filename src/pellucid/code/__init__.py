@@ -1,0 +1,1 @@
+"""Readings that are code, one file a reading."""

@@ -1,0 +1,1 @@
+"""Inputs, their splits, and declared domains."""

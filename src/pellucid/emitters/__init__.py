@@ -1,0 +1,1 @@
+"""From a program to files that run without pellucid."""

@@ -1,0 +1,1 @@
+"""The intermediate representation: graphs, programs, readings, and how they run."""

@@ -1,0 +1,1 @@
+"""From a graph and a tree of regions to a program of functions."""

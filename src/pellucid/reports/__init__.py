@@ -1,0 +1,1 @@
+"""From a program and its verdicts to one self-contained HTML file."""

@@ -1,0 +1,1 @@
+"""Substitute, compare, control: what a reading is worth."""
