@@ -1,0 +1,508 @@
+"""The primitives, in torch. The emitter copies the functions a program uses into `program.py`, so each stands alone.
+
+`pellucid.ir.numpy_ops` has the same functions in numpy; `pellucid.ir.primitives` says which are written as operators.
+Shapes: batch and sequence first, features last, images as [batch, channel, height, width], heads as
+[batch, head, position, feature]. Axes and sizes are plain integers, dtypes are names such as "float32".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# ---- making
+
+
+def zeros(shape: Sequence[int], dtype: str = "float32") -> Tensor:
+    """All zeros."""
+    return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
+
+
+def full(shape: Sequence[int], value: float, dtype: str = "float32") -> Tensor:
+    """One value everywhere."""
+    return torch.full(tuple(shape), value, dtype=getattr(torch, dtype))
+
+
+def arange(start: int, stop: int, step: int = 1, dtype: str = "int64") -> Tensor:
+    """start, start + step, … below stop."""
+    return torch.arange(start, stop, step, dtype=getattr(torch, dtype))
+
+
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """The same values as another element type."""
+    return x.to(getattr(torch, dtype))
+
+
+# ---- shape
+
+
+def size(x: Tensor, axis: int) -> int:
+    """Length of an axis."""
+    return x.shape[axis]
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The same values in another shape; -1 is worked out."""
+    return x.reshape(tuple(shape))
+
+
+def flatten(x: Tensor, start: int, end: int = -1) -> Tensor:
+    """Axes start … end as one."""
+    return x.flatten(start, end)
+
+
+def transpose(x: Tensor, a: int, b: int) -> Tensor:
+    """Two axes swapped."""
+    return x.transpose(a, b)
+
+
+def permute(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """All axes in another order."""
+    return x.permute(tuple(axes))
+
+
+def unsqueeze(x: Tensor, axis: int) -> Tensor:
+    """A new axis of length 1."""
+    return x.unsqueeze(axis)
+
+
+def squeeze(x: Tensor, axis: int) -> Tensor:
+    """Without an axis of length 1."""
+    return x.squeeze(axis)
+
+
+def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Axes of length 1 repeated to fill `shape`; -1 keeps an axis."""
+    return x.expand(tuple(shape))
+
+
+def repeat(x: Tensor, times: Sequence[int]) -> Tensor:
+    """Tiled along each axis."""
+    return x.repeat(tuple(times))
+
+
+def concat(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Joined along an axis."""
+    return torch.cat(tuple(parts), dim=axis)
+
+
+def stack(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Joined along a new axis."""
+    return torch.stack(tuple(parts), dim=axis)
+
+
+def split(x: Tensor, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
+    """Cut into parts of the given sizes."""
+    return torch.split(x, list(sizes), dim=axis)
+
+
+def unbind(x: Tensor, axis: int) -> tuple[Tensor, ...]:
+    """Cut into single entries of an axis."""
+    return torch.unbind(x, dim=axis)
+
+
+def select(x: Tensor, axis: int, index: int) -> Tensor:
+    """One entry of an axis."""
+    return x.select(axis, index)
+
+
+def slice_axis(x: Tensor, axis: int, start: int | None = None, stop: int | None = None, step: int = 1) -> Tensor:
+    """A range of an axis."""
+    before = (slice(None),) * (axis % x.ndim)
+    return x[(*before, slice(start, stop, step))]
+
+
+def take(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    """Entries of an axis by a vector of positions."""
+    return x.index_select(axis, index)
+
+
+def gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
+    """Entries of an axis, chosen for each position by `index` of the same rank."""
+    return torch.gather(x, axis, index)
+
+
+def index(x: Tensor, where: Sequence[Tensor | None]) -> Tensor:
+    """x[where]: integer or Boolean arrays, broadcast together; None takes the whole axis."""
+    return x[tuple(slice(None) if part is None else part for part in where)]
+
+
+def pad(x: Tensor, widths: Sequence[int], value: float = 0.0) -> Tensor:
+    """Constant padding; widths as (left, right) pairs from the last axis backwards."""
+    return F.pad(x, tuple(widths), value=value)
+
+
+def flip(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Reversed along axes."""
+    return torch.flip(x, tuple(axes))
+
+
+def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+    """Lower triangle; the rest zero."""
+    return torch.tril(x, diagonal)
+
+
+def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+    """Upper triangle; the rest zero."""
+    return torch.triu(x, diagonal)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[batch, position, heads * feature] to [batch, head, position, feature]."""
+    return x.reshape(x.shape[0], x.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[batch, head, position, feature] to [batch, position, heads * feature]."""
+    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3])
+
+
+def repeat_heads(x: Tensor, times: int) -> Tensor:
+    """Each head `times` times in a row (grouped queries)."""
+    return x.repeat_interleave(times, dim=1)
+
+
+# ---- element by element
+
+
+def exp(x: Tensor) -> Tensor:
+    """e to the x."""
+    return torch.exp(x)
+
+
+def log(x: Tensor) -> Tensor:
+    """Natural logarithm."""
+    return torch.log(x)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """Square root."""
+    return torch.sqrt(x)
+
+
+def rsqrt(x: Tensor) -> Tensor:
+    """One over the square root."""
+    return torch.rsqrt(x)
+
+
+def reciprocal(x: Tensor) -> Tensor:
+    """One over x."""
+    return torch.reciprocal(x)
+
+
+def absolute(x: Tensor) -> Tensor:
+    """|x|."""
+    return torch.abs(x)
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1."""
+    return torch.sign(x)
+
+
+def floor(x: Tensor) -> Tensor:
+    """Rounded down."""
+    return torch.floor(x)
+
+
+def ceil(x: Tensor) -> Tensor:
+    """Rounded up."""
+    return torch.ceil(x)
+
+
+def round_half_even(x: Tensor) -> Tensor:
+    """Rounded to the nearest integer, halves to even."""
+    return torch.round(x)
+
+
+def sin(x: Tensor) -> Tensor:
+    """Sine."""
+    return torch.sin(x)
+
+
+def cos(x: Tensor) -> Tensor:
+    """Cosine."""
+    return torch.cos(x)
+
+
+def erf(x: Tensor) -> Tensor:
+    """The error function."""
+    return torch.erf(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent."""
+    return torch.tanh(x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return torch.sigmoid(x)
+
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0)."""
+    return torch.relu(x)
+
+
+def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
+    """x where positive, else slope * x."""
+    return F.leaky_relu(x, slope)
+
+
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where positive, else alpha * (exp(x) - 1)."""
+    return F.elu(x, alpha)
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x times the normal distribution function of x; "tanh" for the usual approximation."""
+    return F.gelu(x, approximate=approximate)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x)."""
+    return F.silu(x)
+
+
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta, and x itself where beta x is above the threshold."""
+    return F.softplus(x, beta, threshold)
+
+
+def hardswish(x: Tensor) -> Tensor:
+    """x * clip(x + 3, 0, 6) / 6."""
+    return F.hardswish(x)
+
+
+def hardsigmoid(x: Tensor) -> Tensor:
+    """clip(x + 3, 0, 6) / 6."""
+    return F.hardsigmoid(x)
+
+
+def clip(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    """Kept between two bounds."""
+    return torch.clamp(x, low, high)
+
+
+def minimum(x: Tensor, y: Tensor) -> Tensor:
+    """The smaller, element by element."""
+    return torch.minimum(torch.as_tensor(x), torch.as_tensor(y))
+
+
+def maximum(x: Tensor, y: Tensor) -> Tensor:
+    """The larger, element by element."""
+    return torch.maximum(torch.as_tensor(x), torch.as_tensor(y))
+
+
+def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """x where the condition holds, else y."""
+    return torch.where(condition, x, y)
+
+
+def logical_not(x: Tensor) -> Tensor:
+    """True where x is false or zero."""
+    return torch.logical_not(x)
+
+
+def masked_fill(x: Tensor, mask: Tensor, value: float) -> Tensor:
+    """`value` where the mask is true, else x."""
+    return x.masked_fill(mask, value)
+
+
+# ---- over axes
+
+
+def total(x: Tensor, axes: Sequence[int] | None = None, keep: bool = False) -> Tensor:
+    """Sum over axes (all of them when None)."""
+    return x.sum() if axes is None else x.sum(tuple(axes), keepdim=keep)
+
+
+def mean(x: Tensor, axes: Sequence[int] | None = None, keep: bool = False) -> Tensor:
+    """Mean over axes (all of them when None)."""
+    return x.mean() if axes is None else x.mean(tuple(axes), keepdim=keep)
+
+
+def variance(x: Tensor, axes: Sequence[int], correction: int = 1, keep: bool = False) -> Tensor:
+    """Variance over axes, divided by count - correction."""
+    return torch.var(x, tuple(axes), correction=correction, keepdim=keep)
+
+
+def largest(x: Tensor, axes: Sequence[int], keep: bool = False) -> Tensor:
+    """Maximum over axes."""
+    return torch.amax(x, tuple(axes), keepdim=keep)
+
+
+def smallest(x: Tensor, axes: Sequence[int], keep: bool = False) -> Tensor:
+    """Minimum over axes."""
+    return torch.amin(x, tuple(axes), keepdim=keep)
+
+
+def argmax(x: Tensor, axis: int, keep: bool = False) -> Tensor:
+    """Position of the maximum."""
+    return torch.argmax(x, dim=axis, keepdim=keep)
+
+
+def any_true(x: Tensor, axis: int, keep: bool = False) -> Tensor:
+    """Whether any entry of an axis is true."""
+    return torch.any(x, dim=axis, keepdim=keep)
+
+
+def all_true(x: Tensor, axis: int, keep: bool = False) -> Tensor:
+    """Whether all entries of an axis are true."""
+    return torch.all(x, dim=axis, keepdim=keep)
+
+
+def cumsum(x: Tensor, axis: int) -> Tensor:
+    """Running sum along an axis."""
+    return torch.cumsum(x, dim=axis)
+
+
+def diff(x: Tensor, axis: int = -1, before: Tensor | None = None) -> Tensor:
+    """Differences of neighbours along an axis, with `before` put in front."""
+    return torch.diff(x, dim=axis, prepend=before)
+
+
+def softmax(x: Tensor, axis: int) -> Tensor:
+    """exp(x) over its sum along an axis."""
+    return torch.softmax(x, dim=axis)
+
+
+def log_softmax(x: Tensor, axis: int) -> Tensor:
+    """Logarithm of softmax."""
+    return torch.log_softmax(x, dim=axis)
+
+
+# ---- layers
+
+
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix product over the last two axes."""
+    return torch.matmul(x, y)
+
+
+def einsum(formula: str, parts: Sequence[Tensor]) -> Tensor:
+    """Sum of products by an index formula."""
+    return torch.einsum(formula, *parts)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias; weight is [out, in]."""
+    return F.linear(x, weight, bias)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x @ weight + bias; weight is [in, out]."""
+    return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[-1])
+
+
+def embedding(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table."""
+    return F.embedding(ids, table)
+
+
+def layer_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) over the last axes, times weight plus bias."""
+    return F.layer_norm(x, tuple(shape), weight, bias, eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean of x squared + eps) over the last axis, times weight."""
+    return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
+
+
+def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    """(x - mean) / sqrt(var + eps) per channel with stored statistics, times weight plus bias."""
+    return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+
+
+def group_norm(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalised over each group of channels, times weight plus bias."""
+    return F.group_norm(x, groups, weight, bias, eps)
+
+
+def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding: x turned by angles given as cos and sin [batch, position, feature] (halves paired)."""
+    half = x.shape[-1] // 2
+    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return x * cos.unsqueeze(1) + turned * sin.unsqueeze(1)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """softmax(q kᵀ scale, where mask allows) v; scale is 1/sqrt(feature) when None; fewer key heads are repeated."""
+    grouped = q.ndim == 4 and k.shape[1] != q.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale, enable_gqa=grouped)
+
+
+def conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation along the last axis; weight is [out, in / groups, width]."""
+    return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation over the last two axes; weight is [out, in / groups, height, width]."""
+    return F.conv2d(x, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups)
+
+
+def max_pool2d(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int] = (0, 0)) -> Tensor:
+    """Maximum over windows."""
+    return F.max_pool2d(x, tuple(kernel), tuple(stride), tuple(padding))
+
+
+def avg_pool2d(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int] = (0, 0)) -> Tensor:
+    """Mean over windows, padding counted."""
+    return F.avg_pool2d(x, tuple(kernel), tuple(stride), tuple(padding))
+
+
+def adaptive_avg_pool2d(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Mean over as many windows as `shape` says."""
+    height, width = shape
+    return F.adaptive_avg_pool2d(x, (height, width))
+
+
+def recurrent(
+    cell: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    """nn.RNN, nn.GRU or nn.LSTM ("rnn_tanh", "rnn_relu", "gru", "lstm"): outputs, then last states.
+
+    weights: for each layer and direction input-to-hidden, hidden-to-hidden and, where there are any, their biases.
+    """
+    biases = len(weights) == 4 * layers * (1 + bidirectional)
+    run = getattr(torch, cell)
+    first = tuple(states) if cell == "lstm" else states[0]
+    return tuple(run(x, first, tuple(weights), biases, layers, 0.0, False, bidirectional, batch_first))
+
+
+# ---- finite functions
+
+
+def lookup(table: Sequence[object], positions: Sequence[Tensor]) -> Tensor:
+    """Entries of a nested table of numbers, chosen by one integer array for each of its axes."""
+    return torch.tensor(table)[tuple(part.long() for part in positions)]
