@@ -95,13 +95,27 @@ class Node:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True, slots=True)
+class CalledModule:
+    """A torch module whose forward ran: its class name, and the scope that called it."""
+
+    kind: str
+    parent: str
+
+
 @dataclass(frozen=True)
 class Graph:
-    """The whole network as one block, with the types of its values and its weights (shared, not copied)."""
+    """The whole network as one block, with the types of its values and its weights (shared, not copied).
+
+    `modules` tells which torch modules ran, by scope: their path, with "@1", "@2"… for further calls of the same one.
+    `remarks` says what the reader has to know, for example which axes the trace could not keep general.
+    """
 
     block: Block
     values: Mapping[str, ValueType]
     weights: Mapping[str, torch.Tensor] = field(repr=False)
+    modules: Mapping[str, CalledModule] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def with_changes(self, **changes: object) -> Graph:
         """A copy with some fields replaced."""

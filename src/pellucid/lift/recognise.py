@@ -1,0 +1,5 @@
+"""stub"""
+from pellucid.ir.graph import Graph
+def recognise(graph: Graph) -> Graph:
+    """Stub."""
+    return graph
