@@ -1,0 +1,16 @@
+"""The primitives in numpy, function for function the twins of `torch_ops`: programs of them need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pellucid.ir import numpy_arrays, numpy_layers
+from pellucid.ir.primitives import OPERATORS, PREFIXES, functions_of
+
+NUMPY: Mapping[str, Callable[..., Any]] = {
+    **{name: meaning for name, (_, _, meaning) in {**OPERATORS, **PREFIXES}.items()},
+    **functions_of(numpy_arrays),
+    **functions_of(numpy_layers),
+}
+"""How each primitive runs in numpy."""
