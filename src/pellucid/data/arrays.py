@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from pellucid.errors import BadInput
 
 
 def tensor_of(value: object, where: str, *, floating: bool = False) -> Shaped[Tensor, "rows ..."]:
-    """Return `value` (tensor, array, or nested numbers) as a float32, int64 or bool tensor [rows, ...] on the CPU.
+    """Return a copy of `value` (tensor, array, nested numbers) as a float32, int64 or bool tensor on the CPU.
 
     `where` names the value in error messages. `floating` turns integers and booleans into float32.
     Raises BadInput for anything that is not a non-empty array of finite real numbers.
@@ -27,7 +27,7 @@ def tensor_of(value: object, where: str, *, floating: bool = False) -> Shaped[Te
     if tensor.numel() == 0:
         raise BadInput(f"{where}: empty (shape {list(tensor.shape)}): give at least one sample with at least one value")
     if tensor.is_floating_point():
-        return _finite(tensor, where)
+        _check_finite(tensor, where)
     return tensor.to(torch.float32) if floating else tensor
 
 
@@ -36,12 +36,11 @@ def _from_torch(value: Tensor, where: str) -> Tensor:
         raise BadInput(f"{where}: a sparse or quantized tensor: give a dense one (.to_dense(), .dequantize())")
     if value.is_complex():
         raise BadInput(f"{where}: dtype {value.dtype} is complex: give real and imaginary parts as real numbers")
-    tensor = value.detach().cpu()
-    if tensor.is_floating_point() or tensor.dtype == torch.bool:
-        return tensor
-    if tensor.dtype == torch.uint64:
-        return _from_numpy(tensor.numpy(), where)
-    return tensor.to(torch.int64)
+    if value.dtype in (torch.float64, torch.uint64):
+        return _from_numpy(value.detach().cpu().numpy(), where)
+    whole = torch.bool if value.dtype == torch.bool else torch.int64
+    dtype = torch.float32 if value.is_floating_point() else whole
+    return value.detach().to("cpu", dtype, copy=True)
 
 
 def _from_numpy(value: object, where: str) -> Tensor:
@@ -69,13 +68,11 @@ def _floats(array: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, 
     return floats
 
 
-def _finite(tensor: Tensor, where: str) -> Tensor:
-    floats = tensor.to(torch.float32)
-    bad = ~torch.isfinite(floats).flatten(1).all(1) if floats.ndim > 1 else ~torch.isfinite(floats)
+def _check_finite(floats: Float32[Tensor, "rows ..."], where: str) -> None:
+    bad = ~torch.isfinite(floats.reshape(len(floats), -1)).all(1)
     if bool(bad.any()):
         row = int(bad.int().argmax())
         raise BadInput(f"{where}: NaN or Inf in {int(bad.sum())} samples, first in row {row}: remove or replace them")
-    return floats
 
 
 def one_line(error: BaseException) -> str:

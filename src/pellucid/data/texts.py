@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from operator import index
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -18,6 +18,7 @@ SHORTEST = 2
 """A sequence of one token predicts nothing that could be checked."""
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What turns text into ids and back. Tokenizers of `transformers` fit."""
 
