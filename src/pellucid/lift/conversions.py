@@ -208,13 +208,16 @@ PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
     "t": lambda a: ("transpose", (a["self"], 0, 1)), "unsqueeze": _row("unsqueeze", "self dim"),
     "squeeze": lambda a: ("squeeze", (a["self"], a["dim"])) if isinstance(a.get("dim"), int) else None,
     "expand": _row("expand", "self size"), "repeat": _row("repeat", "self repeats"),
-    "cat": _row("concat", "tensors dim"), "stack": _row("stack", "tensors dim"), "select": _row("select", "self dim index"),
-    "split_with_sizes": _split, "split": _split, "chunk": _split, "unsafe_split": _split, "unbind": _row("unbind", "self dim"),
+    "cat": _row("concat", "tensors dim"), "stack": _row("stack", "tensors dim"),
+    "select": _row("select", "self dim index"),
+    "split_with_sizes": _split, "split": _split, "chunk": _split, "unsafe_split": _split,
+    "unbind": _row("unbind", "self dim"),
     "index_select": _row("take", "self index dim"), "gather": _row("gather", "self dim index"), "index": _index,
     "pad": _pad, "constant_pad_nd": _pad, "flip": _row("flip", "self dims"),
     "tril": _row("tril", "self diagonal"), "triu": _row("triu", "self diagonal"),
     "sum": _axes("total"), "mean": _axes("mean"), "amax": _axes("largest"), "amin": _axes("smallest"),
-    "var": _variance, "argmax": lambda a: ("argmax", (a["self"], a["dim"], a["keepdim"])) if a["dim"] is not None else None,
+    "var": _variance,
+    "argmax": lambda a: ("argmax", (a["self"], a["dim"], a["keepdim"])) if a["dim"] is not None else None,
     "any": lambda a: ("any_true", (a["self"], a["dim"], a["keepdim"])) if isinstance(a.get("dim"), int) else None,
     "all": lambda a: ("all_true", (a["self"], a["dim"], a["keepdim"])) if isinstance(a.get("dim"), int) else None,
     "cumsum": _row("cumsum", "self dim"), "diff": _diff,
@@ -244,5 +247,11 @@ NUMBERS: Mapping[str, str] = {
 }  # fmt: skip
 """Python operators on sizes, as torch.export leaves them in the graph."""
 
-DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "sym_constrain_range")
+DROPPED = (
+    "_assert_tensor_metadata",
+    "_assert_scalar",
+    "_assert_async",
+    "sym_constrain_range_for_size",
+    "sym_constrain_range",
+)
 """Checks that compute nothing."""

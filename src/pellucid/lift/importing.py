@@ -73,7 +73,9 @@ def drop_unused(block: Block) -> Block:
     return Block(block.inputs, tuple(reversed(kept)), block.outputs)
 
 
-def _import_placeholders(exported: ExportedProgram, state: _Importer) -> tuple[tuple[str, ...], dict[str, torch.Tensor]]:
+def _import_placeholders(
+    exported: ExportedProgram, state: _Importer
+) -> tuple[tuple[str, ...], dict[str, torch.Tensor]]:
     placeholders = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
     stores: tuple[Mapping[str, Any], ...] = (exported.state_dict, exported.constants)
     inputs: list[str] = []
@@ -96,7 +98,9 @@ def _import_placeholders(exported: ExportedProgram, state: _Importer) -> tuple[t
                 raise CannotTrace(f"the export holds no tensor for {target!r}; export the network again")
             weights[target], state.known[name] = tensor.detach(), Weight(target)
         else:
-            raise CannotTrace(f"the network holds {spec.kind.name.lower()} {spec.target!r}; only tensors can be decompiled")
+            raise CannotTrace(
+                f"the network holds {spec.kind.name.lower()} {spec.target!r}; only tensors can be decompiled"
+            )
     return tuple(inputs), weights
 
 
@@ -147,10 +151,14 @@ def _simplified(step: tuple[str, tuple[Arg, ...]], node: fx.Node, state: _Import
     neutral = (op in ("add", "sub") and args[1] == 0) or (op in ("mul", "div") and args[1] == 1)
     first = args[0] if args else None
     value = node.meta.get("val")
-    unchanged = isinstance(first, Ref) and isinstance(value, torch.Tensor) and state.values.get(
-        first.name
-    ) == _type_of(value, state)
-    if unchanged and (neutral and not isinstance(args[1], bool | Ref | Weight) or op in ("expand", "reshape", "cast")):
+    unchanged = (
+        isinstance(first, Ref)
+        and isinstance(value, torch.Tensor)
+        and state.values.get(first.name) == _type_of(value, state)
+    )
+    if unchanged and (
+        (neutral and not isinstance(args[1], bool | Ref | Weight)) or op in ("expand", "reshape", "cast")
+    ):
         return "same", (args[0],)
     return step
 
@@ -159,7 +167,9 @@ def _number_step(node: fx.Node, state: _Importer) -> tuple[str, tuple[Arg, ...]]
     name = getattr(node.target, "__name__", str(node.target))
     if name not in NUMBERS:
         place = _source(node)
-        raise CannotTrace(f"the size computation {name!r} ({place}) is not supported; use whole-number arithmetic there")
+        raise CannotTrace(
+            f"the size computation {name!r} ({place}) is not supported; use whole-number arithmetic there"
+        )
     return NUMBERS[name], tuple(_arg(value, state) for value in node.args)
 
 
@@ -207,7 +217,9 @@ def _append_opaque(node: fx.Node, schema: Any, arguments: dict[str, Any], state:
     name = f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"
     required = [parameter for parameter in schema.arguments if not parameter.kwarg_only]
     named = [parameter for parameter in schema.arguments if parameter.kwarg_only]
-    kwargs = tuple((p.name, arguments[p.name]) for p in named if arguments[p.name] is not None and p.name != "pin_memory")
+    kwargs = tuple(
+        (p.name, arguments[p.name]) for p in named if arguments[p.name] is not None and p.name != "pin_memory"
+    )
     outputs = _declare(node, state)
     args = tuple(arguments[parameter.name] for parameter in required)
     state.nodes.append(Node(outputs, name, args, kwargs, scope=_scope(node, state), source=_source(node)))
@@ -282,13 +294,17 @@ def _import_outputs(exported: ExportedProgram, state: _Importer) -> tuple[str, .
     outputs: list[str] = []
     for spec in exported.graph_signature.output_specs:
         if spec.kind is not OutputKind.USER_OUTPUT:
-            raise CannotTrace(f"the network changes {spec.target!r} while it runs; call .eval(), or make the state an input")
+            raise CannotTrace(
+                f"the network changes {spec.target!r} while it runs; call .eval(), or make the state an input"
+            )
         arg = state.known.get(getattr(spec.arg, "name", ""))
         kind = state.values[arg.name].dtype if isinstance(arg, Ref) else ""
         if isinstance(arg, Ref) and kind not in ("int", "float"):
             outputs.append(_distinct(arg.name, outputs, state))
         elif isinstance(arg, Weight):
-            raise CannotTrace(f"the network returns its weight {arg.name!r} as it is; return values that depend on inputs")
+            raise CannotTrace(
+                f"the network returns its weight {arg.name!r} as it is; return values that depend on inputs"
+            )
     if not outputs:
         raise CannotTrace("the network returns no tensor; return the tensors to be explained")
     return tuple(outputs)

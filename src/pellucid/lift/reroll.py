@@ -112,9 +112,7 @@ def _fold(graph: Graph, loop: _Loop) -> Graph | None:
     return _build(graph, loop, where, carried, gathered)
 
 
-def _aligned(
-    old: Node, new: Node, t: int, where: Mapping[str, _Place], carried: dict[tuple[int, int], Arg]
-) -> bool:
+def _aligned(old: Node, new: Node, t: int, where: Mapping[str, _Place], carried: dict[tuple[int, int], Arg]) -> bool:
     """Whether a node of step t does what its twin of step t - 1 did; notes first values of what is carried over."""
     if (old.op, old.scope.split("@")[0], len(old.outputs)) != (new.op, new.scope.split("@")[0], len(new.outputs)):
         return False

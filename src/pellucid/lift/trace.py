@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import logging
 import warnings
@@ -48,7 +49,7 @@ def trace(
     network = load(model)
     named = dict(kwargs or {})
     expected = call_network(network, args, named)
-    with quiet(), _without_cache(network.module):
+    with quiet(), torch.no_grad(), _outputs_only(network.module):
         exported = network.exported or _export(network.module, tuple(args), named)
     graph = import_exported(exported, network.module)
     inputs = _in_order(graph.block.inputs, args, named)
@@ -72,10 +73,12 @@ def call_network(network: Network, args: Sequence[object], kwargs: Mapping[str, 
         BadInput: the module does not take these inputs.
     """
     try:
-        with torch.no_grad(), _without_cache(network.module), quiet():
-            return tuple(leaf for leaf in tree_leaves(network.module(*args, **kwargs)) if isinstance(leaf, torch.Tensor))
+        with torch.no_grad(), _outputs_only(network.module), quiet():
+            outputs = tree_leaves(network.module(*args, **kwargs))
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        raise BadInput(f"the network does not run on the given inputs: {_first_line(error)}; give what it takes") from error
+        raise BadInput(
+            f"the network does not run on the given inputs: {_first_line(error)}; give what it takes"
+        ) from error
 
 
 def _export(module: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> ExportedProgram:
@@ -89,7 +92,9 @@ def _export(module: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str,
     raise CannotTrace(_why(module, errors[-1])) from errors[-1]
 
 
-def _general_axes(module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _general_axes(
+    module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
     """Every axis of every input general, in the structure that torch.export wants: by parameter name."""
 
     def general(value: object) -> dict[int, Any] | None:
@@ -144,8 +149,8 @@ def _check(graph: Graph, inputs: Sequence[Any], expected: Sequence[torch.Tensor]
     if gap > TOLERANCE:
         if stage == "import":
             raise CannotTrace(
-                f"the exported graph differs from the network by {gap:.1e} of the largest output; is it random or stateful "
-                "(dropout on, batch statistics)? Call .eval() and remove randomness"
+                f"the exported graph differs from the network by {gap:.1e} of the largest output; "
+                "is it random or stateful (dropout on, batch statistics)? Call .eval() and remove randomness"
             )
         raise _Changed(stage)
 
@@ -158,17 +163,25 @@ def _difference(a: Any, b: torch.Tensor) -> float:
 
 
 @contextlib.contextmanager
-def _without_cache(module: nn.Module) -> Iterator[None]:
-    """Hugging Face models return their outputs without key-value caches meanwhile."""
-    config = getattr(module, "config", None)
-    before = getattr(config, "use_cache", None)
-    if before:
-        config.use_cache = False  # type: ignore[union-attr]
+def _outputs_only(module: nn.Module) -> Iterator[None]:
+    """Hugging Face models meanwhile return their outputs without the key-value cache, which is no tensor."""
+    if getattr(module, "config", None) is None or "forward" in vars(module):
+        yield
+        return
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def without_cache(*args: object, **kwargs: object) -> object:
+        outputs = forward(*args, **kwargs)
+        if not isinstance(outputs, Mapping):
+            return outputs
+        return {name: value for name, value in outputs.items() if name != "past_key_values"}
+
+    module.forward = without_cache
     try:
         yield
     finally:
-        if before:
-            config.use_cache = before  # type: ignore[union-attr]
+        del module.forward
 
 
 @contextlib.contextmanager

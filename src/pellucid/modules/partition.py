@@ -1,8 +1,8 @@
 """The first hierarchy: the network's own nesting.
 
 Each torch module that ran is a region, named by its path. Modules of a single node (a linear layer, a norm) dissolve
-into their callers, as do shells around a single region. Containers that hold weights but are never called (a layer kept
-as a bare `nn.Module`) become regions by data flow: a node without a place of its own goes with the latest such container
+into their callers, as do shells around a single region. Containers that hold weights but are never called (layers
+kept as bare `nn.Module`s) become regions by data flow: a node without a place of its own goes with the latest such container
 it reads from. A flat chain of layers is cut at each node that reads weights. The body of a loop is a region, "step".
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from pellucid.ir.graph import Block, CalledModule, Graph, Node, Ref, Weight, leaves, refs
 from pellucid.ir.regions import Region, RegionTree
@@ -97,9 +98,11 @@ def _path(node: Node, modules: Mapping[str, CalledModule], bare: set[str], home:
         container = next((_container_of(source, bare) for source in reversed(_by_order(sources, home)) if source), None)
     if container is None:
         return path
-    return [scope for scope in path if container.startswith(f"{scope}.")] + [container] + [
-        scope for scope in path if scope.startswith(f"{container}.")
-    ]
+    return (
+        [scope for scope in path if container.startswith(f"{scope}.")]
+        + [container]
+        + [scope for scope in path if scope.startswith(f"{container}.")]
+    )
 
 
 def _by_order(sources: Sequence[str], home: Mapping[str, str]) -> list[str]:
@@ -163,12 +166,11 @@ def _cut_chain(nodes: Sequence[str], graph: Graph, building: _Building) -> tuple
     by_id = {node.id: node for node in _all_nodes(graph.block)}
     chain = [by_id[name] for name in nodes if by_id[name].op != "size"]
     starts = [i for i, node in enumerate(chain) if _reads_weights(node)]
-    links = zip(chain[1:], chain, strict=False)
-    if len(starts) < 2 or not all(_data(node) == (before.id,) for node, before in links):
+    if len(starts) < 2 or not all(_data(node) == (before.id,) for before, node in pairwise(chain)):
         return [], list(nodes)
     bounds = [*starts, len(chain)]
-    regions = []
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    regions: list[Region] = []
+    for start, stop in pairwise(bounds):
         name = _layer_name(chain[start], building.name, len(regions))
         regions.append(Region(name, "layer", tuple(node.id for node in chain[start:stop])))
     placed = {name for region in regions for name in region.nodes}

@@ -14,7 +14,7 @@ import torch
 
 from pellucid.errors import BadInput
 from pellucid.ir.bits import block_bits
-from pellucid.ir.graph import Axis, Block, Graph, Node, Ref, ValueType, calls_made, rename_refs, refs, weights_read
+from pellucid.ir.graph import Axis, Block, Graph, Node, Ref, ValueType, calls_made, refs, rename_refs, weights_read
 from pellucid.ir.program import Function, Program, Reading
 from pellucid.ir.regions import Region, RegionTree
 from pellucid.ir.validate import validate
@@ -93,12 +93,19 @@ def _node_ids(block: Block) -> Iterable[str]:
 
 def _build(region: Region, block: Block, assembly: _Assembly) -> str:
     """Make a function of `block`, with functions for the children of `region`; returns its name."""
-    body = _with_own_sizes(_contract(region.children, block, assembly), assembly)
+    body = _without_unread(_with_own_sizes(_contract(region.children, block, assembly), assembly))
     name = _fresh(region.name, assembly.functions)
     reading = Reading("weights", body, "exact", block_bits(body, assembly.weights))
     scope = _common_prefix(_weights_below(body, assembly))
     assembly.functions[name] = Function(name, region.kind, scope, body.inputs, body.outputs, (reading,))
     return name
+
+
+def _without_unread(body: Block) -> Block:
+    """Numbers that only functions below needed are read there now."""
+    read = {name for node in body.nodes for name in refs(node)} | set(body.outputs)
+    nodes = tuple(node for node in body.nodes if node.op != "size" or node.id in read)
+    return Block(body.inputs, nodes, body.outputs)
 
 
 def _weights_below(body: Block, assembly: _Assembly) -> list[str]:
@@ -144,7 +151,10 @@ def _contract(children: Sequence[Region], block: Block, assembly: _Assembly) -> 
         inside = {name for node in group.nodes for name in node.outputs}
         inputs = tuple(dict.fromkeys(name for node in group.nodes for name in refs(node) if name not in inside))
         outputs = tuple(
-            name for node in group.nodes for name in node.outputs if read_by.get(name, set()) - {id(n) for n in group.nodes}
+            name
+            for node in group.nodes
+            for name in node.outputs
+            if read_by.get(name, set()) - {id(n) for n in group.nodes}
         )
         if not outputs:
             continue
