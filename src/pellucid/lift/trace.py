@@ -76,9 +76,8 @@ def call_network(network: Network, args: Sequence[object], kwargs: Mapping[str, 
         with torch.no_grad(), _outputs_only(network.module), quiet():
             outputs = tree_leaves(network.module(*args, **kwargs))
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        raise BadInput(
-            f"the network does not run on the given inputs: {_first_line(error)}; give what it takes"
-        ) from error
+        raise BadInput(f"the network does not run on the given inputs: {_first_line(error)}; check them") from error
+    return tuple(leaf for leaf in outputs if isinstance(leaf, torch.Tensor))
 
 
 def _export(module: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> ExportedProgram:
@@ -123,8 +122,8 @@ def _why(module: nn.Module, error: Exception) -> str:
             place = f" in {owner}.forward ({code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno})"
         frame = frame.tb_next
     return (
-        f"torch.export cannot trace {type(module).__name__}{place}: {_first_line(error)}; replace branches on the values "
-        "of tensors there by torch.where or torch.cond, or decompile the submodules around it"
+        f"torch.export cannot trace {type(module).__name__}{place}: {_first_line(error)}; replace branches on "
+        "the values of tensors there by torch.where or torch.cond, or decompile the submodules around it"
     )
 
 
