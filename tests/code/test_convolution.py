@@ -88,7 +88,7 @@ def convolutions(draw):
     return plant(rng, draw(st.integers(1, 4)), in_shape, size), in_shape, stride, padding
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(convolutions())
 def test_any_planted_convolution_is_rebuilt_bitwise_and_never_longer(planted):
     kernel, in_shape, stride, padding = planted
@@ -114,7 +114,7 @@ def occurrences(row, column, matrix, in_shape, kernel, stride, padding):
     return count
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(convolutions(), st.data())
 def test_one_changed_entry_is_rejected(planted, data):
     kernel, in_shape, stride, padding = planted
