@@ -3,7 +3,8 @@
 Each torch module that ran is a region, named by its path. Modules of a single node (a linear layer, a norm) dissolve
 into their callers, as do shells around a single region. Containers that hold weights but are never called (layers
 kept as bare `nn.Module`s) become regions by data flow: a node without a place of its own goes with the latest such
-container it reads from. A flat chain of layers is cut at each node that reads weights. The body of a loop is a region, "step".
+container it reads from. A flat chain of layers is cut at each node that reads weights. The body of a loop is a region,
+"step".
 """
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""The search for code readings: every method is tried on every part, cheapest first, under a clock.
+
+1. The exact program runs on samples of the *fit* split; what goes into each function and what comes out is kept.
+2. Callers come before callees: a reading of a whole makes those of its parts unnecessary.
+3. A method proposes a reading. It is put in the function's place in the running program, and what comes out of the
+   *network* is measured against its own claim (`Reading.measure`, `Reading.budget`) on samples the method has not seen.
+4. Of the readings that hold, the shortest stays, if it is shorter than the exact one. Every attempt is on the trail.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Shaped
+
+from pellucid.errors import CannotRun
+from pellucid.ir.graph import calls_made
+from pellucid.ir.interpret import Scope, Values, run_block, run_functions
+from pellucid.ir.notes import Attempt
+from pellucid.ir.program import Function, Measure, Program, Reading
+
+Tensor = Shaped[torch.Tensor, "..."]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A reading that a method proposes, with the weights that it needs and the network does not have."""
+
+    reading: Reading
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a method may look at: the exact program, the function, and its inputs and outputs on some samples."""
+
+    program: Program
+    function: Function
+    inputs: tuple[Values, ...]
+    outputs: tuple[Values, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the function is the network itself."""
+        return self.function.name == self.program.entry
+
+    def run(self, values: Values) -> Values:
+        """The function's exact outputs for other inputs."""
+        return run_functions(self.program, values, "weights", start=self.function.name)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find code. `propose(part, seconds)` returns a candidate, or a text that says why there is none."""
+
+    name: str
+    propose: Callable[[Part, float], Candidate | str]
+
+
+Calls = Sequence[Values]
+
+
+def find_code(
+    program: Program,
+    calls: Calls,
+    methods: Sequence[Method],
+    budget: float = 60.0,
+    progress: Callable[[str], None] | None = None,
+) -> Program:
+    """The program with code readings where they were found and held.
+
+    Args:
+        calls: inputs of the whole program to find readings on; the last third is kept for the check.
+        methods: cheapest first.
+        budget: seconds for the whole search; what is not tried in time is noted on the trail.
+        progress: told the name of each function as it is looked at.
+    """
+    deadline = time.monotonic() + budget
+    seen, unseen = _divided(calls)
+    captured = _capture(program, seen)
+    trail: list[Attempt] = []
+    done: set[str] = set()
+    for name in _callers_first(program):
+        if name in done or name not in captured:
+            continue
+        if progress is not None:
+            progress(name)
+        part = Part(program, program[name], *captured[name])
+        found = _best(part, methods, unseen, deadline, trail)
+        if found is not None:
+            program = program.with_function(program[name].with_reading(found.reading), found.weights)
+            done.update(_below(program, name))
+    return program.with_notes(trail=(*program.notes.trail, *trail))
+
+
+def _divided(calls: Calls) -> tuple[Calls, Calls]:
+    """Samples to look at, and samples to check on."""
+    if len(calls) > 2:
+        cut = len(calls) - len(calls) // 3
+        return calls[:cut], calls[cut:]
+    rows = min(value.shape[0] for value in calls[0] if isinstance(value, torch.Tensor))
+    cut = max(1, rows - rows // 3)
+    return [[value[:cut] for value in call] for call in calls], [[value[cut:] for value in call] for call in calls]
+
+
+def _callers_first(program: Program) -> Iterator[str]:
+    waiting, seen = [program.entry], set()
+    while waiting:
+        name = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name
+        waiting.extend(calls_made(program[name].reading("weights").body))
+
+
+def _below(program: Program, name: str) -> Iterator[str]:
+    for child in calls_made(program[name].reading("weights").body):
+        yield child
+        yield from _below(program, child)
+
+
+def _capture(program: Program, calls: Calls) -> dict[str, tuple[tuple[Values, ...], tuple[Values, ...]]]:
+    kept: dict[str, tuple[list[Values], list[Values]]] = {}
+
+    def watch(name: str, inputs: Values, outputs: Values) -> None:
+        into = kept.setdefault(name, ([], []))
+        into[0].append(tuple(inputs))
+        into[1].append(tuple(outputs))
+
+    for call in calls:
+        run_functions(program, call, "weights", watch=watch)
+    return {name: (tuple(inputs), tuple(outputs)) for name, (inputs, outputs) in kept.items()}
+
+
+def _best(
+    part: Part, methods: Sequence[Method], unseen: Calls, deadline: float, trail: list[Attempt]
+) -> Candidate | None:
+    best: Candidate | None = None
+    exact_bits = bits_below(part.program, part.function.name)
+    for method in methods:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            trail.append(Attempt(part.function.name, method.name, "not tried: the time for the search was used up"))
+            continue
+        started = time.monotonic()
+        proposed = method.propose(part, left)
+        seconds = time.monotonic() - started
+        if isinstance(proposed, str):
+            if proposed:
+                trail.append(Attempt(part.function.name, method.name, proposed, seconds))
+            continue
+        limit = exact_bits if best is None else best.reading.bits
+        outcome = _judged(part, proposed, unseen, limit)
+        trail.append(Attempt(part.function.name, method.name, outcome or proposed.reading.summary, seconds))
+        if not outcome:
+            best = proposed
+    return best
+
+
+def bits_below(program: Program, name: str) -> float:
+    """Bits of the exact reading of a function and of all that it calls."""
+    reading = program[name].reading("weights")
+    return reading.bits + sum(bits_below(program, child) for child in calls_made(reading.body))
+
+
+def _judged(part: Part, candidate: Candidate, unseen: Calls, limit: float) -> str:
+    """Empty when the candidate holds on unseen samples and is shorter than `limit` bits, else why not."""
+    reading = candidate.reading
+    if reading.bits >= limit:
+        return f"held back: {reading.bits:,.0f} bits are no shorter than {limit:,.0f}"
+    weights = {**part.program.weights, **candidate.weights}
+
+    def no_calls(name: str, _: Values) -> Values:
+        raise CannotRun(f"a proposed reading calls {name!r}")
+
+    def instead(values: Values) -> Values:
+        return run_block(reading.body, values, Scope(weights, no_calls))
+
+    worst = 0.0
+    for call in unseen:
+        wanted = run_functions(part.program, call, "weights")
+        try:
+            found = run_functions(part.program, call, "weights", replace={part.function.name: instead})
+        except CannotRun as error:
+            return f"rejected: it does not run ({error})"
+        worst = max([worst, *(gap(a, b, reading.measure) for a, b in zip(found, wanted, strict=True))])
+    unit = "largest relative difference" if reading.measure == "difference" else "share of mismatches"
+    return "" if worst <= reading.budget else f"rejected: {unit} {worst:.2g} at the network's output"
+
+
+def gap(found: Tensor, wanted: Tensor, measure: Measure) -> float:
+    """How far `found` is from `wanted`: largest relative difference, or share of mismatches after rounding or argmax."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    if wanted.numel() == 0:
+        return 0.0
+    if measure == "difference":
+        scale = max(float(wanted.abs().max()), 1e-30)
+        return float((found.double() - wanted.double()).abs().max()) / scale
+    if measure == "decision":
+        return float((found.argmax(-1) != wanted.argmax(-1)).double().mean())
+    return float((found.double().round() != wanted.double().round()).double().mean())
