@@ -1,0 +1,123 @@
+"""How the values of a tensor are spread: extremes over all of them, quantiles and a histogram over a sample.
+
+The sample of a large tensor takes every k-th value, k prime to the length of its rows, so that all columns are met.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+
+SAMPLE = 1 << 16
+BINS = 48
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+FEW = 64
+_INNER = (0.001, 0.999)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Statistics of a tensor.
+
+    Attributes:
+        size: how many values; broken: how many of them are not finite.
+        low, high: the extremes of the finite ones.
+        quantiles: at `QUANTILES`.
+        histogram: counts in `BINS` equal bins from `left` to `right`; values beyond are not drawn.
+        sampled: how many values quantiles and histogram were taken from.
+        values: all values by rows where there are few of them, else none.
+    """
+
+    size: int
+    broken: int
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    zeros: float
+    quantiles: tuple[float, ...]
+    histogram: tuple[int, ...]
+    left: float
+    right: float
+    sampled: int
+    values: tuple[tuple[float, ...], ...]
+
+
+def measure_spread(tensor: Shaped[torch.Tensor, "..."]) -> Spread | None:
+    """The spread of a tensor; None where there are no real values."""
+    if tensor.numel() == 0 or tensor.is_complex():
+        return None
+    flat = tensor.detach().cpu().reshape(-1)
+    flat = flat.float() if flat.element_size() == 1 else flat
+    low, high = (float(x) for x in torch.aminmax(flat))
+    broken = 0
+    if not (math.isfinite(low) and math.isfinite(high)):
+        finite = flat[torch.isfinite(flat)]
+        broken = flat.numel() - finite.numel()
+        if finite.numel() == 0:
+            return _nothing_finite(tensor)
+        low, high = (float(x) for x in torch.aminmax(finite))
+        flat = finite
+    sample = _sample(flat, tensor.shape[-1] if tensor.ndim else 1)
+    left, right = _ends(sample)
+    with np.errstate(over="ignore"):
+        mean, deviation = float(sample.mean()), float(sample.std())
+    return Spread(
+        size=tensor.numel(),
+        broken=broken,
+        low=low,
+        high=high,
+        mean=mean,
+        deviation=deviation,
+        zeros=float((sample == 0).mean()),
+        quantiles=tuple(float(x) for x in np.quantile(sample, QUANTILES)),
+        histogram=_histogram(sample, left, right),
+        left=left,
+        right=right,
+        sampled=sample.size,
+        values=_rows(tensor),
+    )
+
+
+def _ends(sample: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    inner = np.quantile(sample, _INNER) if sample.size > 1000 else (sample.min(), sample.max())
+    left, right = (float(x) for x in inner)
+    widening = max(0.5, abs(left) / 100)
+    return (left, right) if right > left else (left - widening, right + widening)
+
+
+def _histogram(sample: Float[np.ndarray, " n"], left: float, right: float) -> tuple[int, ...]:
+    inside = sample[(sample >= left) & (sample <= right)]
+    width = right / 2 - left / 2
+    places = (inside / 2 - left / 2) / width if width > 0 else np.zeros_like(inside)
+    return tuple(int(x) for x in np.bincount(np.minimum((places * BINS).astype(int), BINS - 1), minlength=BINS))
+
+
+def _nothing_finite(tensor: Shaped[torch.Tensor, "..."]) -> Spread:
+    nan, size = math.nan, tensor.numel()
+    return Spread(size, size, nan, nan, nan, nan, 0.0, (nan,) * len(QUANTILES), (0,) * BINS, nan, nan, 0, _rows(tensor))
+
+
+def _sample(flat: Shaped[torch.Tensor, " n"], row: int) -> Float[np.ndarray, " m"]:
+    step = -(-flat.numel() // SAMPLE)
+    while math.gcd(step, max(row, 1)) > 1 and step > 1:
+        step += 1
+    return flat[::step].double().numpy()
+
+
+def as_matrix(tensor: Shaped[torch.Tensor, "..."]) -> Shaped[torch.Tensor, "rows columns"]:
+    """The tensor as a matrix with the first axis as rows; a vector is one row, 2-d kernels lie side by side."""
+    if tensor.ndim == 4:
+        return tensor.permute(1, 2, 0, 3).reshape(tensor.shape[1] * tensor.shape[2], -1)
+    return tensor.reshape(tensor.shape[0], -1) if tensor.ndim >= 2 else tensor.reshape(1, -1)
+
+
+def _rows(tensor: Shaped[torch.Tensor, "..."]) -> tuple[tuple[float, ...], ...]:
+    if tensor.numel() > FEW:
+        return ()
+    matrix = as_matrix(tensor.detach().cpu().double())
+    return tuple(tuple(float(x) for x in row) for row in matrix) if matrix.shape[1] <= 16 else ()

@@ -1,0 +1,106 @@
+"""The top of the report: whose program this is, and the ledger with its bits before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pellucid.ir.bits import code_bits, tensor_bits
+from pellucid.ir.graph import calls_made, weights_read
+from pellucid.ir.notes import ReadingKind
+from pellucid.ir.program import Program
+from pellucid.reports.tree import KINDS
+from pellucid.reports.wording import percent, plural, ratio, rounded_count
+
+_NAMELESS = "unnamed network"
+
+
+@dataclass(frozen=True)
+class Share:
+    """One reading's share by one measure: as a number from 0 to 1, as text, and where its bar starts."""
+
+    kind: ReadingKind
+    value: float
+    shown: str
+    start: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the ledger: a measure, what it counts, and the shares; no shares when it was not measured."""
+
+    measure: str
+    basis: str
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the report says before anything else."""
+
+    network: str
+    fingerprint: str
+    parameters: int
+    tensors: int
+    functions: int
+    origin: str
+    lines: tuple[Line, ...]
+    bits_before: float
+    bits_after: float
+    shorter: str
+
+
+def summarise(program: Program) -> Summary:
+    """Identity, ledger and description length of a program."""
+    ledger = program.ledger
+    before, after = program_bits(program, "weights"), program_bits(program, None)
+    weighing = (
+        ("parameters", plural(ledger.parameter_count, "parameter"), ledger.parameters),
+        ("units", plural(ledger.unit_count, "unit"), ledger.units),
+        ("loss", "loss recovered when the reading runs", ledger.loss),
+    )
+    return Summary(
+        network=program.source or _NAMELESS,
+        fingerprint=program.fingerprint,
+        parameters=ledger.parameter_count,
+        tensors=len(program.weights),
+        functions=len(program.functions),
+        origin=program.regions.origin if program.regions is not None else "",
+        lines=tuple(Line(measure, basis, _shares(dict(shares))) for measure, basis, shares in weighing),
+        bits_before=before,
+        bits_after=after,
+        shorter=ratio(before, after),
+    )
+
+
+def _shares(shares: dict[str, float]) -> tuple[Share, ...]:
+    if not shares:
+        return ()
+    made, start = [], 0.0
+    for kind in KINDS:
+        value = shares.get(kind, 0.0)
+        drawn = min(max(value, 0.0), 1.0 - start) if value == value else 0.0
+        made.append(Share(kind, drawn, percent(value), start))
+        start += drawn
+    return tuple(made)
+
+
+def program_bits(program: Program, kind: ReadingKind | None) -> float:
+    """Description length of all that runs with this kind of reading: each function once, each tensor once."""
+    tensors: set[str] = set()
+    seen: set[str] = set()
+    pending, bits = [program.entry], 0.0
+    while pending:
+        name = pending.pop()
+        if name in seen or name not in program.functions:
+            continue
+        seen.add(name)
+        body = program[name].reading(kind).body
+        bits += code_bits(body)
+        tensors.update(weights_read(body))
+        pending.extend(calls_made(body))
+    return bits + sum(tensor_bits(program.weights[name]) for name in sorted(tensors))
+
+
+def bits(amount: float) -> str:
+    """Bits for a reader: to the bit while that can be read, then with a prefix."""
+    return plural(round(amount), "bit") if amount < 1e5 else rounded_count(amount, "bit")
