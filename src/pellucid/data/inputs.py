@@ -145,6 +145,10 @@ def gather(
         with them. Otherwise integers become int64, to serve as ids.
     arguments: the names of the network's arguments in order; others are refused.
     Raises BadInput.
+
+    >>> inputs = gather(lambda rng, n: rng.standard_normal((n, 3)), limit=1000)
+    >>> inputs.description, inputs.arguments, tuple(next(inputs.batches(rows=64)).args[0].shape)
+    ('1,000 samples from a sampler (seed 0)', (0,), (64, 3))
     """
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: no samples would be left: give at least 1")

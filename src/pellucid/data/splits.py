@@ -42,6 +42,11 @@ def split(inputs: Inputs, seed: int = 0, shares: tuple[float, float, float] = SH
     """Split the inputs by content; `shares` are of distinct samples, and met as well as a hash meets them.
 
     Raises BadInput if there are fewer than three distinct samples.
+
+    >>> from pellucid.data.inputs import gather
+    >>> splits = split(gather(np.arange(1000)))
+    >>> len(splits.fit), len(splits.describe), len(splits.verify)
+    (400, 197, 403)
     """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise BadInput(f"shares {shares}: not three positive numbers that add up to 1: give, say, {SHARES}")
