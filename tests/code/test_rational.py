@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.code.rational import Fractions, Layer, rescale_to_fractions, simple_fractions
+from pellucid.code.layer import Layer
+from pellucid.code.rational import Fractions, rescale_to_fractions, simple_fractions
 from pellucid.errors import BadInput
 
 

@@ -26,15 +26,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import gammaincc
 
-from pellucid.code.bits import floats_bits, integers_bits, naturals_bits, require_finite
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """weight @ x + bias."""
-
-    weight: Float[np.ndarray, "out in"]
-    bias: Float[np.ndarray, "out"]
+from pellucid.code.bits import integers_bits, naturals_bits, require_finite
+from pellucid.code.layer import Layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +138,11 @@ def rescale_to_fractions(
     found = [layer for layer in done if isinstance(layer, Fractions)]
     if not any(layer.chance <= search.max_chance for layer in found):
         return None
-    floats = [layer for layer in done if isinstance(layer, Layer)]
     return Rescaled(
         layers=tuple(done),
         scales=tuple(scales[:-1]),
         deviation=max(layer.deviation for layer in found),
-        bits=sum(layer.bits for layer in found) + sum(floats_bits(x.weight) + floats_bits(x.bias) for x in floats),
+        bits=sum(layer.bits for layer in done),
     )
 
 
