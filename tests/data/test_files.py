@@ -159,6 +159,22 @@ def test_truncated_files(tmp_path, kept):
         assert "not a" in refusal(path)
 
 
+def test_bytes_too_many_and_vast_headers(tmp_path):
+    (tmp_path / "i.npy").write_bytes(npy_bytes((1,), data=bytes(5)))
+    assert "needs 4 bytes, there are 5" in refusal(tmp_path / "i.npy")
+    (tmp_path / "i.npy").write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + bytes(99))
+    assert "a header of 2,147,483,648 bytes" in refusal(tmp_path / "i.npy")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_flipped_bit_among_the_values_of_an_npz_is_found(tmp_path, save):
+    save(tmp_path / "i.npz", x=np.random.default_rng(0).integers(0, 9, 1000))
+    content = bytearray((tmp_path / "i.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "i.npz").write_bytes(content)
+    assert "not a" in refusal(tmp_path / "i.npz")
+
+
 def test_headers_cannot_make_the_process_allocate(tmp_path):
     vast = npy_bytes((2**40,))
     (tmp_path / "i.npy").write_bytes(vast)

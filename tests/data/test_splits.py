@@ -69,6 +69,11 @@ def test_another_draw_of_a_sampler_shares_nothing_with_what_was_fitted_to():
     assert not set(samples(fitted)) & set(samples(fresh))
 
 
+def test_all_of_a_seed_counts():
+    inputs = gather(np.arange(300))
+    assert parts(inputs, 10**60) != parts(inputs, 10**60 + 1)
+
+
 def test_seeds_give_different_splits_and_one_seed_the_same():
     inputs = gather(np.arange(300))
     assert parts(inputs, 1) == parts(inputs, 1) != parts(inputs, 2)

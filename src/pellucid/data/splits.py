@@ -46,7 +46,7 @@ def split(inputs: Inputs, seed: int = 0, shares: tuple[float, float, float] = SH
     >>> from pellucid.data.inputs import gather
     >>> splits = split(gather(np.arange(1000)))
     >>> len(splits.fit), len(splits.describe), len(splits.verify)
-    (400, 197, 403)
+    (405, 184, 411)
     """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise BadInput(f"shares {shares}: not three positive numbers that add up to 1: give, say, {SHARES}")
@@ -66,8 +66,8 @@ def split(inputs: Inputs, seed: int = 0, shares: tuple[float, float, float] = SH
 
 def _places(batch: Batch, seed: int) -> Float64[np.ndarray, " rows"]:
     """Return where each sample lies between 0 and 1: equal for equal samples, uniform over distinct ones."""
-    salt = f"pellucid split {seed}".encode()
-    hashes = b"".join(hashlib.blake2b(key, key=salt[:64], digest_size=8).digest() for key in keys(batch))
+    salt = hashlib.blake2b(f"pellucid split {seed}".encode(), digest_size=16).digest()
+    hashes = b"".join(hashlib.blake2b(key, key=salt, digest_size=8).digest() for key in keys(batch))
     return np.frombuffer(hashes, dtype="<u8") / 2.0**64
 
 
