@@ -144,7 +144,8 @@ def transformer(layers=30, width=576, hidden=1536, vocabulary=4096):
     values = {"ids": ValueType("int64", ("batch", "position")), "x0": hidden_type}
     functions, calls = {}, []
     body = Block(("ids",), (Node(("x0",), "embedding", (Weight("embed.weight"), Ref("ids"))),), ("x0",))
-    embed = Function("embed", "embedding", "embed", ("ids",), ("x0",), (Reading("weights", body, "exact", 9e5),))
+    bits = 32.0 * vocabulary * width
+    embed = Function("embed", "embedding", "embed", ("ids",), ("x0",), (Reading("weights", body, "exact", bits),))
     calls.append(Node(("x0",), "call", (Ref("ids"),), function="embed"))
     for i in range(layers):
         parts = _layer(i, width, hidden, weights, generator)

@@ -6,6 +6,7 @@ The sample of a large tensor takes every k-th value, k prime to the length of it
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,7 @@ def measure_spread(tensor: Shaped[torch.Tensor, "..."]) -> Spread | None:
         mean=mean,
         deviation=deviation,
         zeros=float((sample == 0).mean()),
-        quantiles=tuple(float(x) for x in np.quantile(sample, QUANTILES)),
+        quantiles=tuple(float(x) for x in np.quantile(sample, QUANTILES, method="inverted_cdf")),
         histogram=_histogram(sample, left, right),
         left=left,
         right=right,
@@ -84,10 +85,10 @@ def measure_spread(tensor: Shaped[torch.Tensor, "..."]) -> Spread | None:
 
 
 def _ends(sample: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    inner = np.quantile(sample, _INNER) if sample.size > 1000 else (sample.min(), sample.max())
+    inner = np.quantile(sample, _INNER, method="inverted_cdf") if sample.size > 1000 else (sample.min(), sample.max())
     left, right = (float(x) for x in inner)
-    widening = max(0.5, abs(left) / 100)
-    return (left, right) if right > left else (left - widening, right + widening)
+    widening, limit = max(0.5, abs(left) / 100), sys.float_info.max
+    return (left, right) if right > left else (max(left - widening, -limit), min(right + widening, limit))
 
 
 def _histogram(sample: Float[np.ndarray, " n"], left: float, right: float) -> tuple[int, ...]:

@@ -7,12 +7,12 @@ tensor that several functions read is divided evenly among them, so that widths 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from pellucid.ir.graph import calls_made, weights_read
 from pellucid.ir.notes import ReadingKind
-from pellucid.ir.program import Function, Program
+from pellucid.ir.program import Function, Program, Reading
 
 KINDS: tuple[ReadingKind, ...] = ("weights", "code", "words")
 NARROWEST = 0.012
@@ -63,7 +63,7 @@ class _Draft:
 def lay_out(program: Program) -> dict[str, Cell]:
     """The cells of a program by function name, callers before the functions they call, siblings in order of call."""
     draft = _hang(program)
-    _divide_parameters(program, draft)
+    draft.own = _divide(program, {name: program[name].reading("weights") for name in draft.order})
     _find_carriers(program, draft)
     _mix(program, draft)
     cells: dict[str, Cell] = {}
@@ -102,15 +102,18 @@ def _hang(program: Program) -> _Draft:
     return draft
 
 
-def _divide_parameters(program: Program, draft: _Draft) -> None:
+def _divide(program: Program, readings: Mapping[str, Reading], among: Set[str] | None = None) -> dict[str, float]:
+    """How many parameters each of these readings reads itself; tensors with several readers are divided evenly."""
     readers: dict[str, list[str]] = {}
-    for name in draft.order:
-        for weight in weights_read(program[name].reading("weights").body):
-            readers.setdefault(weight, []).append(name)
-    draft.own = dict.fromkeys(draft.order, 0.0)
+    for name, reading in readings.items():
+        for weight in weights_read(reading.body):
+            if among is None or weight in among:
+                readers.setdefault(weight, []).append(name)
+    shares = dict.fromkeys(readings, 0.0)
     for weight, names in readers.items():
         for name in names:
-            draft.own[name] += program.weights[weight].numel() / len(names)
+            shares[name] += program.weights[weight].numel() / len(names)
+    return shares
 
 
 def _find_carriers(program: Program, draft: _Draft) -> None:
@@ -120,34 +123,42 @@ def _find_carriers(program: Program, draft: _Draft) -> None:
 
 
 def _mix(program: Program, draft: _Draft) -> None:
-    still_read = _weights_that_run(program)
-    for name in draft.order:
-        draft.mix[name] = dict.fromkeys(KINDS, 0.0)
-        own = weights_read(program[name].reading("weights").body)
-        sizes = {weight: program.weights[weight].numel() for weight in own}
-        total = sum(sizes.values())
-        remaining = sum(size for weight, size in sizes.items() if weight in still_read) / total if total else 0.0
-        draft.mix[name]["weights"] += draft.own[name] * remaining
-        draft.mix[name][draft.carried[name]] += draft.own[name] * (1 - remaining)
+    """Parameters by what carries them, bottom up; weights that only the code reads count as weights of their caller."""
+    running = _functions_that_run(program)
+    original = {name for function in draft.order for name in weights_read(program[function].reading("weights").body)}
+    still_read = {name for function in running for name in weights_read(program[function].reading().body)}
+    new = _divide(program, {name: program[name].reading() for name in running}, still_read - original)
+    kept = _divide(program, {name: program[name].reading("weights") for name in draft.order}, still_read & original)
+    draft.mix = {name: dict.fromkeys(KINDS, 0.0) for name in draft.order}
     for name in reversed(draft.order):
-        if draft.callers[name]:
-            above = draft.mix[draft.callers[name]]
-            above.update({kind: above[kind] + draft.mix[name][kind] for kind in KINDS})
+        mix = draft.mix[name]
+        mix["weights"] += kept.get(name, 0.0)
+        mix[draft.carried[name]] += draft.own[name] - kept.get(name, 0.0)
+        left = _turn_into_weights(mix, new.get(name, 0.0))
+        caller = draft.callers[name]
+        if caller:
+            new[caller] = new.get(caller, 0.0) + left
+            draft.mix[caller].update({kind: draft.mix[caller][kind] + mix[kind] for kind in KINDS})
 
 
-def _weights_that_run(program: Program) -> set[str]:
-    found: set[str] = set()
-    seen: set[str] = set()
+def _turn_into_weights(mix: dict[ReadingKind, float], amount: float) -> float:
+    for kind in KINDS[1:]:
+        taken = min(amount, mix[kind])
+        mix[kind] -= taken
+        mix["weights"] += taken
+        amount -= taken
+    return amount
+
+
+def _functions_that_run(program: Program) -> tuple[str, ...]:
+    found: dict[str, None] = {}
     pending = [program.entry]
     while pending:
         name = pending.pop()
-        if name in seen or name not in program.functions:
-            continue
-        seen.add(name)
-        body = program[name].reading().body
-        found.update(weights_read(body))
-        pending.extend(calls_made(body))
-    return found
+        if name not in found and name in program.functions:
+            found[name] = None
+            pending.extend(calls_made(program[name].reading().body))
+    return tuple(found)
 
 
 def _place_children(

@@ -75,7 +75,7 @@ def percent(share: float) -> str:
         return "< 0.01 %"
     if 1 - 1e-4 < share < 1:
         return "> 99.99 %"
-    digits = 1 if 0.001 <= share < 0.9995 else 2
+    digits = 2 if abs(share) < 0.001 or 0.9995 <= share < 1 else 1
     return f"{100 * share:.{digits}f} %"
 
 
