@@ -42,7 +42,7 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self, stopped=True):
-        """Addresses asked for since the page was opened, without data URIs; with or without those the policy stopped."""
+        """Addresses asked for since the page was opened, but no data URIs; `stopped`: also those the policy stopped."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         failed = {m["params"]["requestId"] for m in messages if m["params"].get("blockedReason") == "csp"}

@@ -38,11 +38,11 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def colour(text: str, links: Mapping[str, str], plain: bool = False) -> Markup:
-    """The text as HTML; names in `links` become links to the anchors given there, `plain` leaves out the colours."""
+    """The text as HTML; calls of names in `links` become links to these anchors, `plain` leaves out colours."""
     pieces: list[str] = []
     for kind, token in tokens(text):
         shown = str(escape(visible(token)))
-        if kind in ("w", "f") and token in links:
+        if kind == "f" and token in links:
             pieces.append(f'<a href="#{escape(links[token])}">{shown}</a>')
         elif plain or kind in ("", "w"):
             pieces.append(shown)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from pellucid.ir.naming import relative
+from pellucid.ir.printing import function_source
 from pellucid.ir.program import Function, Program, Reading
 from pellucid.reports.highlight import colour
-from pellucid.reports.printing import function_source
+from pellucid.reports.tree import functions_called
 
 CODE_BYTES = 1_200_000
 _SHORTEST = 400
@@ -25,12 +27,12 @@ class Listing:
 
 
 def list_code(
-    program: Program, links: Mapping[str, str], given: Mapping[str, str], budget: int = CODE_BYTES
+    program: Program, anchors: Mapping[str, str], given: Mapping[str, str], budget: int = CODE_BYTES
 ) -> dict[str, tuple[Listing, ...]]:
     """The listings of each function: the reading that runs first, then the others.
 
     Args:
-        links: names in the code that lead to a page, with its anchor.
+        anchors: where the page of each function is.
         given: text to show for a function's chosen reading instead of its printed form.
         budget: bytes for all of it; colours go first, then the ends of the longest listings.
     """
@@ -44,15 +46,18 @@ def list_code(
     limit = max(_SHORTEST, budget // (2 * max(1, len(texts)))) if plain else budget
     return {
         name: tuple(
-            _listing(reading, texts[name, reading.kind], _others(links, name), plain, limit)
+            _listing(reading, texts[name, reading.kind], _links(function, anchors), plain, limit)
             for reading in _chosen_first(function)
         )
         for name, function in program.functions.items()
     }
 
 
-def _others(links: Mapping[str, str], name: str) -> dict[str, str]:
-    return {other: anchor for other, anchor in links.items() if other != name}
+def _links(function: Function, anchors: Mapping[str, str]) -> dict[str, str]:
+    """Anchors of the functions it calls, by their full names and by their paths below it, as the text may have them."""
+    called = [name for name in functions_called(function) if name in anchors]
+    inside = {relative(name, function.name) or name: anchors[name] for name in called}
+    return {**inside, **{name: anchors[name] for name in called}}
 
 
 def _chosen_first(function: Function) -> tuple[Reading, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pellucid.ir.graph import weights_read
+from pellucid.ir.naming import parameter_names
 from pellucid.ir.notes import Attempt, Verdict
 from pellucid.ir.program import Function, Program, Reading
 from pellucid.reports.findings import WHOLE
@@ -27,9 +28,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Value:
-    """A named value of a signature and its type, "" where it is not known."""
+    """A value of a signature: what it is called in the code, in the network, and its type, "" where it is not known."""
 
     name: str
+    value: str
     type: str
 
 
@@ -104,6 +106,7 @@ def describe_parts(
     """The pages of all functions in the order of the hierarchy."""
     ids = anchors(program)
     links = {name: Link(anchor, name) for name, anchor in ids.items()}
+    names = parameter_names(program)
     callers = _callers(program)
     trail: dict[str, list[Attempt]] = {}
     for attempt in program.notes.trail:
@@ -129,8 +132,8 @@ def describe_parts(
                 readings=_readings(function),
                 listings=tuple((listing.reading, listing.html, listing.numbers) for listing in listings[name]),
                 tensors=tuple(tensors[weight] for weight in _tensors_read(function)),
-                inputs=_values(program, function.inputs),
-                outputs=_values(program, function.outputs),
+                inputs=_values(program, names[name], function.inputs),
+                outputs=_values(program, function.outputs, function.outputs),
                 callers=tuple(links[caller] for caller in callers.get(name, ())),
                 callees=tuple(links[callee] for callee in functions_called(function) if callee in links),
                 verdicts=verdicts.get(name, ()),
@@ -169,6 +172,9 @@ def _tensors_read(function: Function) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for reading in function.readings for name in weights_read(reading.body)))
 
 
-def _values(program: Program, names: Sequence[str]) -> tuple[Value, ...]:
+def _values(program: Program, names: Sequence[str], values: Sequence[str]) -> tuple[Value, ...]:
     types = program.values
-    return tuple(Value(name, str(types[name]) if name in types else "") for name in names)
+    return tuple(
+        Value(name, value, str(types[value]) if value in types else "")
+        for name, value in zip(names, values, strict=True)
+    )
