@@ -136,8 +136,11 @@ class _Search:
         self.widths: dict[Axis, bool] = {}
 
     def channel_splits(self) -> list[tuple[int, int]]:
-        """(bits no convolution with so many output channels can go below, output channels), shortest first."""
-        splits = divisors(self.weight.shape[0])
+        """(bits no convolution with so many output channels can go below, output channels), shortest first.
+
+        A split into channels of one output each shares nothing and is left out.
+        """
+        splits = divisors(self.weight.shape[0])[:-1]
         return sorted((FLOAT_BITS * int(self.busy.reshape(split, -1).max(axis=1).sum()), split) for split in splits)
 
     def layouts(self, out_channels: int) -> Iterator[Layout]:

@@ -138,8 +138,9 @@ def _count_groups(
     out_channel: Int[np.ndarray, "entries"], in_channel: Int[np.ndarray, "entries"], outputs: int, inputs: int
 ) -> int:
     """The largest number of groups that keeps every entry within its group."""
-    pairs = np.unique(out_channel * inputs + in_channel)
-    out_index, in_index = np.divmod(pairs, inputs)
+    pairs = np.zeros((outputs, inputs), np.bool_)
+    pairs[out_channel, in_channel] = True
+    out_index, in_index = np.nonzero(pairs)
     fitting = (
         groups
         for groups in reversed(divisors(gcd(outputs, inputs)))

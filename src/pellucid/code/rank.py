@@ -2,6 +2,8 @@
 
 By Eckart and Young no entry of the rest after rank r exceeds the singular value r + 1, so the rank of singular values
 above the budget is always enough; bisection below it finds a rank that the budget holds for and that one less breaks.
+By the same theorem no product of some rank leaves less than the squares of the other singular values; where that is
+more than the budget in every entry, at any rank that saves bits, the eigenvalues of the Gram matrix reject it at once.
 """
 
 from __future__ import annotations
@@ -35,8 +37,12 @@ def find_low_rank(weight: Float[np.ndarray, "out in"], *, budget: float) -> LowR
     most = (floats_bits(weight) - 1) // (FLOAT_BITS * max(sum(weight.shape), 1))
     if min(weight.shape) == 0 or most == 0:
         return None
-    left, values, right = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
-    allowed = max(budget, float(np.finfo(weight.dtype).eps * max(weight.shape) * values[0]))
+    wide = weight.astype(np.float64)
+    squares = np.linalg.eigvalsh(wide @ wide.T if len(wide) <= wide.shape[1] else wide.T @ wide)
+    allowed = max(budget, float(np.finfo(weight.dtype).eps * max(weight.shape) * np.sqrt(max(squares[-1], 0.0))))
+    if squares[: max(len(squares) - most, 0)].sum() > wide.size * allowed**2 + 1e-9 * squares[-1]:
+        return None
+    left, values, right = np.linalg.svd(wide, full_matrices=False)
     root = np.sqrt(values)
     left, right = (left * root).astype(weight.dtype), (root[:, None] * right).astype(weight.dtype)
 
