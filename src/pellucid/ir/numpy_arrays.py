@@ -87,6 +87,12 @@ def permute(x: Array, axes: Sequence[int]) -> Array:
     return np.transpose(x, tuple(axes))
 
 
+def unflatten(x: Array, axis: int, sizes: Sequence[int]) -> Array:
+    """One axis as several; -1 is worked out."""
+    axis = axis % x.ndim
+    return x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :])
+
+
 def unsqueeze(x: Array, axis: int) -> Array:
     """A new axis of length 1."""
     return np.expand_dims(x, axis)

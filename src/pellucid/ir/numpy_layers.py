@@ -188,6 +188,18 @@ def recurrent(
     return (x.swapaxes(0, 1) if batch_first else x, *(np.stack(part) for part in zip(*lasts, strict=True)))
 
 
+def recurrent_cell(
+    cell: str, x: Array, states: Sequence[Array], weights: Sequence[Array]
+) -> Array | tuple[Array, ...]:
+    """One step of "rnn_tanh_cell", "rnn_relu_cell", "gru_cell" (the new state) or "lstm_cell" (state and memory)."""
+    into, back, *biases = weights
+    driven, recalled = x @ into.T, states[0] @ back.T
+    if biases:
+        driven, recalled = driven + biases[0], recalled + biases[1]
+    made = _step(cell.removesuffix("_cell"), driven, recalled, tuple(states))
+    return made if cell == "lstm_cell" else made[0]
+
+
 def _step(cell: str, driven: Array, recalled: Array, states: tuple[Array, ...]) -> tuple[Array, ...]:
     """The states after one step, from what the input and the last state add up to."""
     if cell == "rnn_tanh":

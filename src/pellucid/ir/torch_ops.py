@@ -54,6 +54,11 @@ def flatten(x: Tensor, start: int, end: int = -1) -> Tensor:
     return x.flatten(start, end)
 
 
+def unflatten(x: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
+    """One axis as several; -1 is worked out."""
+    return x.unflatten(axis, tuple(sizes))
+
+
 def transpose(x: Tensor, a: int, b: int) -> Tensor:
     """Two axes swapped."""
     return x.transpose(a, b)
@@ -498,6 +503,14 @@ def recurrent(
     run = getattr(torch, cell)
     first = tuple(states) if cell == "lstm" else states[0]
     return tuple(run(x, first, tuple(weights), biases, layers, 0.0, False, bidirectional, batch_first))
+
+
+def recurrent_cell(
+    cell: str, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Tensor | tuple[Tensor, ...]:
+    """One step of "rnn_tanh_cell", "rnn_relu_cell", "gru_cell" (the new state) or "lstm_cell" (state and memory)."""
+    made: Tensor = getattr(torch, cell)(x, tuple(states) if cell == "lstm_cell" else states[0], *weights)
+    return made
 
 
 # ---- finite functions

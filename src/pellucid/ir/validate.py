@@ -28,7 +28,7 @@ RUN_LIMIT = 10_000_000
 _VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _FUNCTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@/-]{0,299}")
 _DTYPES = frozenset(name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype))
-_CELLS = frozenset({"rnn_tanh", "rnn_relu", "gru", "lstm"})
+_CELLS = tuple(f"{cell}{step}" for cell in ("rnn_tanh", "rnn_relu", "gru", "lstm") for step in ("", "_cell"))
 
 Problems: TypeAlias = Iterator[str]
 

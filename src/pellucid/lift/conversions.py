@@ -80,11 +80,21 @@ def _batch_norm(a: Arguments) -> Step | None:
     return "batch_norm", (a["input"], a["weight"], a["bias"], a["running_mean"], a["running_var"], a["eps"])
 
 
+def _padding(a: Arguments) -> tuple[int, ...] | None:
+    """Zeros on each side; "same" as numbers where it is the same on both sides."""
+    if not isinstance(a["padding"], str):
+        return tuple(a["padding"])
+    spans = [step * (width - 1) for step, width in zip(_pair(a["dilation"]), a["kernel"], strict=False)]
+    if a["padding"] == "valid":
+        return (0,) * len(spans)
+    return None if any(span % 2 for span in spans) else tuple(span // 2 for span in spans)
+
+
 def _conv1d(a: Arguments) -> Step | None:
-    if isinstance(a["padding"], str):
+    padding = _padding(a)
+    if padding is None:
         return None
-    single = [a[name][0] for name in ("stride", "padding", "dilation")]
-    return "conv1d", (a["input"], a["weight"], a["bias"], *single, a["groups"])
+    return "conv1d", (a["input"], a["weight"], a["bias"], a["stride"][0], padding[0], a["dilation"][0], a["groups"])
 
 
 def _pair(value: Any) -> tuple[Arg, ...]:
@@ -92,9 +102,10 @@ def _pair(value: Any) -> tuple[Arg, ...]:
 
 
 def _conv2d(a: Arguments) -> Step | None:
-    if isinstance(a["padding"], str):
+    padding = _padding(a)
+    if padding is None:
         return None
-    pairs = [_pair(a[name]) for name in ("stride", "padding", "dilation")]
+    pairs = (_pair(a["stride"]), _pair(padding), _pair(a["dilation"]))
     return "conv2d", (a["input"], a["weight"], a["bias"], *pairs, a["groups"])
 
 
@@ -122,8 +133,21 @@ def _recurrent(cell: str) -> Callable[[Arguments], Step]:
     return convert
 
 
+def _cell(cell: str) -> Callable[[Arguments], Step]:
+    def convert(a: Arguments) -> Step:
+        states = a["hx"] if isinstance(a["hx"], tuple) else (a["hx"],)
+        weights = tuple(a[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh") if a[name] is not None)
+        return "recurrent_cell", (cell, a["input"], states, weights)
+
+    return convert
+
+
+def _larger_or_smaller(op: str) -> Callable[[Arguments], Step | None]:
+    return lambda a: (op, (a["self"], a["other"])) if a.get("other") is not None else None
+
+
 def _split(a: Arguments) -> Step | None:
-    sizes = a.get("sizes", ())
+    sizes = a.get("part_sizes", ())
     return ("split", (a["self"], sizes, a["dim"])) if sizes and all(isinstance(size, int) for size in sizes) else None
 
 
@@ -234,6 +258,10 @@ PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
     "adaptive_avg_pool2d": lambda a: ("adaptive_avg_pool2d", (a["self"], a["output_size"])),
     "rnn_tanh": _recurrent("rnn_tanh"), "rnn_relu": _recurrent("rnn_relu"),
     "gru": _recurrent("gru"), "lstm": _recurrent("lstm"),
+    "rnn_tanh_cell": _cell("rnn_tanh_cell"), "rnn_relu_cell": _cell("rnn_relu_cell"),
+    "gru_cell": _cell("gru_cell"), "lstm_cell": _cell("lstm_cell"),
+    "min": _larger_or_smaller("minimum"), "max": _larger_or_smaller("maximum"),
+    "unflatten": _row("unflatten", "self dim sizes"),
     "arange": _arange, "zeros": _filled("zeros", "size", 0.0), "ones": _filled("full", "size", 1.0),
     "full": _filled("full", "size", None), "new_zeros": _filled("zeros", "size", 0.0),
     "new_ones": _filled("full", "size", 1.0), "new_full": _filled("full", "size", None),

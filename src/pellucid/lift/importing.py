@@ -185,8 +185,11 @@ def _arguments(node: fx.Node, schema: Any, state: _Importer) -> dict[str, Any]:
     parts = node.meta.get("val")
     if isinstance(parts, torch.Tensor):
         named["rank"] = parts.ndim
+    kernel = node.args[1] if len(node.args) > 1 else None
+    if isinstance(named.get("padding"), str) and isinstance(kernel, fx.Node):
+        named["kernel"] = tuple(int(size) for size in kernel.meta["val"].shape[2:])
     if isinstance(parts, tuple | list) and isinstance(named.get("dim"), int):
-        named["sizes"] = tuple(part.shape[named["dim"]] for part in parts if isinstance(part, torch.Tensor))
+        named["part_sizes"] = tuple(part.shape[named["dim"]] for part in parts if isinstance(part, torch.Tensor))
     return named
 
 
@@ -253,8 +256,8 @@ def _type_of(value: Any, state: _Importer) -> ValueType:
 
 
 def _axis(size: Any, state: _Importer) -> Axis:
-    if isinstance(size, int):
-        return size
+    if str(size).isdigit():
+        return int(size)
     return re.sub(r"[a-z]+\d+", lambda match: state.symbols.get(match[0], match[0]), str(size))
 
 

@@ -43,11 +43,26 @@ class _Place:
 
 def reroll(graph: Graph) -> Graph:
     """The graph with its unrolled loop folded into a `scan`, or as it was when there is none."""
-    loop = _find_steps(graph.block)
+    opened = _unbound_one_by_one(graph)
+    loop = _find_steps(opened.block)
     if loop is None:
         return graph
-    folded = _fold(graph, loop)
+    folded = _fold(opened, loop)
     return graph if folded is None else _generalise(folded, len(loop.steps), loop.axis)
+
+
+def _unbound_one_by_one(graph: Graph) -> Graph:
+    """`for x_t in x` exports all positions at once; here each is read on its own."""
+    nodes: list[Node] = []
+    for node in graph.block.nodes:
+        if node.op == "unbind":
+            nodes.extend(
+                node.with_changes(outputs=(name,), op="select", args=(*node.args, t))
+                for t, name in enumerate(node.outputs)
+            )
+        else:
+            nodes.append(node)
+    return graph.with_changes(block=Block(graph.block.inputs, tuple(nodes), graph.block.outputs))
 
 
 def _find_steps(block: Block) -> _Loop | None:
@@ -225,7 +240,12 @@ def _build(
     elements = [node for node in step if _is_element(node, 1)]
     inside = {name for node in step for name in node.outputs}
     previous = {named(key, loop.steps[0]): before_names[key] for key in states}
-    body_nodes = [_reading(node, previous) for node in step if node not in elements]
+    first_scopes = [node.scope for node in loop.steps[0]]
+    body_nodes = [
+        _reading(node, previous).with_changes(scope=scope)
+        for node, scope in zip(step, first_scopes, strict=True)
+        if node not in elements
+    ]
     own = inside | set(before_names.values())
     fixed = list(dict.fromkeys(name for node in body_nodes for name in refs(node) if name not in own))
     columns = list(dict.fromkeys(key for kind, key, _ in gathered.values() if kind == "stack" or key not in carried))
