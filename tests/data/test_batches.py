@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -64,6 +64,7 @@ def test_batches_with_other_arguments_dtypes_or_axes_are_refused(other):
         joined([batch_of(torch.ones(1, 2), "x"), batch_of(other, "x")], "x")
 
 
+@settings(deadline=None)
 @given(
     arrays.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 3)), elements=st.integers(-1, 1).map(float))
 )

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.data.domain import Domain
@@ -39,6 +39,7 @@ def test_grid_includes_both_ends():
     assert rows(Domain.grid((0.0, 1.0, 3), (2.0, 2.0, 1))) == [[0.0, 2.0], [0.5, 2.0], [1.0, 2.0]]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 50))
 def test_sequences_are_all_sequences_of_all_lengths(symbols, low, more, batch):
     domain = Domain.sequences(range(symbols), length=range(low, low + more))

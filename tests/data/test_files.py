@@ -77,8 +77,7 @@ def test_npy(tmp_path):
 
 def test_a_large_npy_is_not_read_as_a_whole(tmp_path, monkeypatch):
     np.save(tmp_path / "i.npy", X)
-    for module in (bounds, files):
-        monkeypatch.setattr(module, "MEMORY", 2 * X[0].nbytes)
+    monkeypatch.setattr(bounds, "MEMORY", 2 * X[0].nbytes)
     inputs = gather(tmp_path / "i.npy")
     assert len(inputs) == 2
     assert "2 of 4 drawn with seed 0" in inputs.description

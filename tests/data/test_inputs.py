@@ -81,6 +81,23 @@ def test_a_large_array_is_drawn_from_with_the_seed():
     assert max(values(first)) > 500
 
 
+def test_a_large_array_is_not_converted_as_a_whole():
+    given = np.zeros((100, 2), dtype=np.uint8)
+    vast = np.lib.stride_tricks.as_strided(given, shape=(10**12, 2), strides=(0, 1), writeable=False)
+    assert len(gather({"x": vast, "y": torch.zeros(1, 3).expand(10**12, 3)}, limit=10)) == 10
+
+
+def test_arrays_of_unequal_length_are_refused_beyond_the_limit_too():
+    with pytest.raises(BadInput, match="argument 0: 30, argument 1: 40"):
+        gather((torch.zeros(30), torch.zeros(40)), limit=5)
+
+
+def test_what_is_no_plain_array_is_drawn_from_as_well():
+    assert len(gather(([[1, 2]] * 9, X[:1].expand(9, 3)), limit=5)) == 5
+    with pytest.raises(BadInput, match="masked"):
+        gather(np.ma.masked_array(np.zeros(9), mask=np.ones(9)), limit=5)
+
+
 def test_a_sampler_gives_the_asked_number_and_the_same_ones_for_the_same_seed():
     first, again, other = (gather(noise, limit=300, seed=seed) for seed in (1, 1, 2))
     assert len(first) == 300

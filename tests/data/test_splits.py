@@ -35,6 +35,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max
 )
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(0, 5))
 def test_splits_are_disjoint_exhaustive_and_none_is_empty(rows, seed):
     inputs = gather(np.array(rows))
@@ -44,6 +45,7 @@ def test_splits_are_disjoint_exhaustive_and_none_is_empty(rows, seed):
     assert all((fit, describe, verify))
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_the_order_of_a_file_moves_no_sample_to_another_split(rows, seed, random):
     shuffled = random.sample(rows, len(rows))

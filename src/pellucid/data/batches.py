@@ -71,9 +71,13 @@ class Batch:
 def batch_of(value: object, where: str, *, floating: bool | Collection[Argument] = False) -> Batch:
     """Return one user value as a batch: one array, a tuple or list of positional arrays, or a mapping of named arrays.
 
-    `floating`: whether integers and booleans become float32, for all arguments or for those named.
-    Raises BadInput if an array is not fit for a network (see `tensor_of`) or the arrays differ in their number of rows.
+    Raises BadInput; see `checked`.
     """
+    return checked(by_argument(value, where), where, floating=floating)
+
+
+def by_argument(value: object, where: str) -> dict[Argument, object]:
+    """Return what one user value gives for each argument, unchecked. Raises BadInput if it is no arrays at all."""
     named: dict[Argument, object]
     if isinstance(value, Batch):
         named = dict(value.arrays)
@@ -89,6 +93,15 @@ def batch_of(value: object, where: str, *, floating: bool | Collection[Argument]
         raise BadInput(f"{where}: {type(value).__name__} is not {ARRAYS}")
     if not named:
         raise BadInput(f"{where}: no arrays: give {ARRAYS}")
+    return named
+
+
+def checked(named: Mapping[Argument, object], where: str, *, floating: bool | Collection[Argument]) -> Batch:
+    """Return the arrays as a batch.
+
+    `floating`: whether integers and booleans become float32, for all arguments or for those named.
+    Raises BadInput if an array is not fit for a network (see `tensor_of`) or the arrays differ in their number of rows.
+    """
     floats = set(named) if floating is True else set(floating or ())
     arrays = {k: tensor_of(v, f"{where}, {argument_label(k)}", floating=k in floats) for k, v in named.items()}
     rows = {argument_label(name): len(array) for name, array in arrays.items()}

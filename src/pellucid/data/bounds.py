@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
+from torch import Tensor
 
-from pellucid.data.batches import Argument, Batch
+from pellucid.data.batches import Argument, Batch, by_argument, checked
 from pellucid.data.texts import Tokenizer
 
 MEMORY = 2**30
 """Samples are kept in memory up to this many bytes."""
+
+WIDEST = 8
+"""Bytes of a number in memory, at most."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,24 @@ def first(stream: Iterable[Batch], terms: Terms) -> Found:
     return Found(batches)
 
 
-def drawn(batch: Batch, terms: Terms) -> Found:
-    """Take the samples of one batch, or as many of them as the limit of samples or memory allows."""
-    rows, notes = chosen(len(batch), batch.nbytes // len(batch), terms)
-    return Found([batch if rows is None else batch.rows(torch.from_numpy(rows))], notes)
+def drawn(value: object, where: str, terms: Terms) -> Found:
+    """Take one user value (see `batch_of`), or as many of its samples as the limit of samples or memory allows.
+
+    Samples are drawn before they are checked and converted, so that a large array, in memory or on disk, is not copied.
+    """
+    given = by_argument(value, where)
+    plain = {name: array for name, array in given.items() if _is_plain(array)}
+    arrays = plain if len(plain) == len(given) else checked(given, where, floating=terms.floating).arrays
+    total = min(len(array) for array in arrays.values())
+    rows, notes = chosen(total, sum(WIDEST * math.prod(array.shape[1:]) for array in arrays.values()), terms)
+    if rows is None or any(len(array) != total for array in arrays.values()):
+        return Found([checked(arrays, where, floating=terms.floating)])
+    picks = torch.from_numpy(rows)
+    part = {name: array[picks if isinstance(array, Tensor) else rows] for name, array in arrays.items()}
+    return Found([checked(part, f"{where}, drawn rows", floating=terms.floating)], notes)
+
+
+def _is_plain(array: object) -> TypeGuard[Tensor | Shaped[np.ndarray, "..."]]:
+    if isinstance(array, Tensor):
+        return array.ndim > 0 and array.layout == torch.strided
+    return isinstance(array, np.ndarray) and array.ndim > 0

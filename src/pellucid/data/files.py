@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from pellucid.data.arrays import one_line
-from pellucid.data.batches import batch_of
-from pellucid.data.bounds import MEMORY, Found, Terms, chosen, drawn, first
+from pellucid.data.bounds import Found, Terms, drawn, first
 from pellucid.data.npy import read_header
 from pellucid.data.tables import read_parquet
 from pellucid.data.texts import SHORTEST, paragraphs, sequences
@@ -49,13 +48,8 @@ def _read_npy(path: Path, terms: Terms) -> Found:
     with path.open("rb") as stream:
         header = read_header(stream, path.stat().st_size, path.name)
     if header.nbytes == 0 or not header.shape:
-        return drawn(batch_of(np.zeros(header.shape, header.dtype), path.name), terms)
-    array = np.memmap(path, header.dtype, "r", header.start, header.shape, header.order)
-    if array.nbytes <= MEMORY:
-        return drawn(batch_of(array, path.name, floating=terms.floating), terms)
-    rows, notes = chosen(len(array), array.nbytes // len(array), terms)
-    part = array if rows is None else array[rows]
-    return Found([batch_of(part, f"{path.name}, drawn rows", floating=terms.floating)], notes)
+        return drawn([np.zeros(header.shape, header.dtype)], path.name, terms)
+    return drawn(np.memmap(path, header.dtype, "r", header.start, header.shape, header.order), path.name, terms)
 
 
 def _read_npz(path: Path, terms: Terms) -> Found:
@@ -64,7 +58,7 @@ def _read_npz(path: Path, terms: Terms) -> Found:
             arrays = {info.filename: _member(archive, info, path) for info in _members(archive, path)}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise BadInput(f"{path.name}: not a whole .npz file ({one_line(error)}): write it with numpy.savez") from error
-    return drawn(batch_of(_by_argument(arrays), path.name, floating=terms.floating), terms)
+    return drawn(_by_argument(arrays), path.name, terms)
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
@@ -87,11 +81,11 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Shaped[np.ndarray, "..."]:
-    """Return one array; reading one byte past it makes `zipfile` compare its checksum."""
+    """Return one array. `zipfile` compares its checksum as the last byte is read."""
     where = f"{path.name}, array {info.filename.removesuffix('.npy')!r}"
     with archive.open(info) as stream:
         header = read_header(stream, info.file_size, where)
-        values = stream.read(header.nbytes) + stream.read(1)
+        values = stream.read(header.nbytes)
     if len(values) != header.nbytes:
         raise BadInput(f"{where}: not a whole array ({len(values):,} bytes of {header.nbytes:,}): write the file again")
     return np.frombuffer(values, header.dtype).reshape(header.shape, order=header.order)

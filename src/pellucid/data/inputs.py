@@ -192,7 +192,7 @@ def _found(inputs: object, terms: Terms) -> tuple[str, Found]:
     if isinstance(inputs, torch.nn.Module):
         raise BadInput("inputs: a module: give the model first, then its inputs")
     if isinstance(inputs, Tensor | Mapping | tuple) or hasattr(inputs, "__array__"):
-        return "inputs", drawn(batch_of(inputs, "inputs", floating=terms.floating), terms)
+        return "inputs", drawn(inputs, "inputs", terms)
     if isinstance(inputs, Iterable):
         return "an iterable", first(_stream(inputs, terms), terms)
     if callable(inputs):
