@@ -98,6 +98,21 @@ def test_a_click_zooms_and_opens_the_page(browser, large):
     assert browser.complaints() == []
 
 
+def test_zooming_shows_all_that_a_part_calls_and_nothing_else(browser, large):
+    browser.open(large)
+    for layer in (0, 13, 29):
+        browser.run("location.hash = arguments[0]", f"#part/layers.{layer}")
+        assert settled(browser, lambda layer=layer: shown_pages(browser) == [f"part/layers.{layer}"])
+        seen = browser.run(
+            "return [...document.querySelectorAll('#icicle a.cell')]"
+            ".filter(a => getComputedStyle(a).visibility === 'visible')"
+            ".filter(a => a.querySelector('svg').getBoundingClientRect().width > 1)"
+            ".map(a => a.getAttribute('href').slice('#part/'.length))"
+        )
+        inside = ("norm1", "attention", "residual1", "norm2", "mlp", "residual2")
+        assert seen == ["model", f"layers.{layer}", *(f"layers.{layer}.{name}" for name in inside)]
+
+
 def test_keys_move_open_and_go_back(browser, large):
     browser.open(large, "#part/layers.2")
     start = cell(browser, "part/layers.2")

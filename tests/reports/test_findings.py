@@ -26,6 +26,11 @@ def test_each_failed_verdict_is_a_finding_with_its_cause():
     assert "digit 7" in found[0].cause
 
 
+def test_a_verdict_without_control_says_so():
+    (finding,) = failures([planted.verdict("mlp", control=float("nan"), passed=False)])
+    assert "(control none)" in finding.title
+
+
 def test_a_reading_that_runs_without_a_verdict_is_incomplete():
     (finding,) = missing(PROGRAM, planted.mlp_verdicts(), CELLS)
     assert finding.parts == ("mlp.gate",)

@@ -16,11 +16,11 @@ def test_the_ledger_lines_of_the_planted_mlp():
     assert loss.shares == ()
 
 
-def test_measured_loss_is_shown_and_odd_shares_stay_on_the_bar():
+def test_measured_loss_is_shown_and_each_share_has_its_own_bar():
     program = planted.mlp().with_notes(loss_shares={"weights": 0.4, "code": 1.3, "words": float("nan")})
     loss = summarise(program).lines[2]
     assert [share.shown for share in loss.shares] == ["40.0 %", "130.0 %", "undefined"]
-    assert sum(share.value for share in loss.shares) == pytest.approx(1.0)
+    assert [(share.start, share.value) for share in loss.shares] == [(0.0, 0.4), (0.0, 1.0), (0.0, 0.0)]
 
 
 def test_bits_count_each_function_and_each_tensor_once():

@@ -49,6 +49,7 @@ def test_a_share_is_never_rounded_to_none_or_all(share, shown):
     [
         (0.0, "0"),
         (3.2e-7, "3.20 × 10⁻⁷"),
+        (1e-4, "10⁻⁴"),
         (-0.04567, "−0.0457"),
         (12.0, "12"),
         (0.996, "0.996"),
@@ -63,7 +64,10 @@ def test_numbers_keep_three_digits(x, shown):
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_written_number_is_near_the_number(x):
-    mantissa, _, power = number(x).replace("−", "-").replace(",", "").partition(" × 10")
+    shown = number(x).replace("−", "-").replace(",", "")
+    mantissa, _, power = (
+        f"1 × {shown}" if set(shown[2:]) & set("⁰¹²³⁴⁵⁶⁷⁸⁹") and "×" not in shown else shown
+    ).partition(" × 10")
     exponent = int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))) if power else 0
     assert float(f"{mantissa}e{exponent}") == pytest.approx(x, rel=6e-3, abs=0.0) or abs(x) > 1e308
 

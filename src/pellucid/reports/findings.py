@@ -69,7 +69,12 @@ def failures(verdicts: Sequence[Verdict]) -> tuple[Finding, ...]:
 def _outcome(verdict: Verdict) -> str:
     bar = f", needed {verdict.bar}" if verdict.bar else ""
     unit = f" {verdict.unit}" if verdict.unit else ""
-    return f"{verdict.measure} {number(verdict.value)}{unit}{bar} (control {number(verdict.control)})"
+    return f"{verdict.measure} {number(verdict.value)}{unit}{bar} (control {control_shown(verdict)})"
+
+
+def control_shown(verdict: Verdict) -> str:
+    """The control's value, "none" where there was no control."""
+    return "none" if math.isnan(verdict.control) else number(verdict.control)
 
 
 def missing(program: Program, verdicts: Sequence[Verdict], cells: Mapping[str, Cell]) -> tuple[Finding, ...]:
@@ -196,10 +201,4 @@ class _Axis:
 
 
 def _power(exponent: int) -> str:
-    return (
-        "1"
-        if exponent == 0
-        else number(10.0**exponent, 1).replace("1 × ", "")
-        if abs(exponent) > 3
-        else f"{10.0**exponent:g}"
-    )
+    return f"{10.0**exponent:g}" if abs(exponent) <= 3 else number(10.0**exponent)

@@ -134,6 +134,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         bits=bits,
         clip=wording.clip,
+        control=findings.control_shown,
         count=wording.count,
         number=wording.number,
         percent=wording.percent,

@@ -121,4 +121,7 @@ def _rows(tensor: Shaped[torch.Tensor, "..."]) -> tuple[tuple[float, ...], ...]:
     if tensor.numel() > FEW:
         return ()
     matrix = as_matrix(tensor.detach().cpu().double())
+    if matrix.shape[0] == 1:
+        numbers = [float(x) for x in matrix[0]]
+        return tuple(tuple(numbers[i : i + 8]) for i in range(0, len(numbers), 8))
     return tuple(tuple(float(x) for x in row) for row in matrix) if matrix.shape[1] <= 16 else ()

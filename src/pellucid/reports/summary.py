@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pellucid.ir.bits import code_bits, tensor_bits
@@ -26,11 +28,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the ledger: a measure, what it counts, and the shares; no shares when it was not measured."""
+    """One line of the ledger: a measure, what it counts, and the shares; no shares when it was not measured.
+
+    Shares that are not `additive` stand each for itself, with a bar of its own.
+    """
 
     measure: str
     basis: str
     shares: tuple[Share, ...]
+    additive: bool
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,9 @@ def summarise(program: Program) -> Summary:
     ledger = program.ledger
     before, after = program_bits(program, "weights"), program_bits(program, None)
     weighing = (
-        ("parameters", plural(ledger.parameter_count, "parameter"), ledger.parameters),
-        ("units", plural(ledger.unit_count, "unit"), ledger.units),
-        ("loss", "loss recovered when the reading runs", ledger.loss),
+        ("parameters", plural(ledger.parameter_count, "parameter"), ledger.parameters, True),
+        ("units", plural(ledger.unit_count, "unit"), ledger.units, True),
+        ("loss", "recovered when only this reading runs", ledger.loss, False),
     )
     return Summary(
         network=program.source or _NAMELESS,
@@ -65,22 +71,22 @@ def summarise(program: Program) -> Summary:
         tensors=len(program.weights),
         functions=len(program.functions),
         origin=program.regions.origin if program.regions is not None else "",
-        lines=tuple(Line(measure, basis, _shares(dict(shares))) for measure, basis, shares in weighing),
+        lines=tuple(Line(measure, basis, _shares(shares, add), add) for measure, basis, shares, add in weighing),
         bits_before=before,
         bits_after=after,
         shorter=ratio(before, after),
     )
 
 
-def _shares(shares: dict[str, float]) -> tuple[Share, ...]:
+def _shares(shares: Mapping[str, float], additive: bool) -> tuple[Share, ...]:
     if not shares:
         return ()
     made, start = [], 0.0
     for kind in KINDS:
         value = shares.get(kind, 0.0)
-        drawn = min(max(value, 0.0), 1.0 - start) if value == value else 0.0
+        drawn = min(max(value, 0.0), 1.0 - start) if math.isfinite(value) else 0.0
         made.append(Share(kind, drawn, percent(value), start))
-        start += drawn
+        start += drawn if additive else 0.0
     return tuple(made)
 
 

@@ -91,6 +91,8 @@ def number(x: float, digits: int = 3) -> str:
         return f"{x:,.0f}".replace("-", "−")
     if 1e-3 <= abs(x) < 1e6:
         return f"{x:,.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}".replace("-", "−")
+    if x == 10.0 ** round(math.log10(abs(x))):
+        return f"10{str(round(math.log10(x))).translate(_SUPERSCRIPTS)}"
     mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
     return f"{mantissa.replace('-', '−')} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 

@@ -33,7 +33,7 @@
       const full = path.has(id);
       const x = full ? 0 : (cell.start - start) / width;
       const w = full ? 1 : cell.width / width;
-      const seen = full || (x > -1e-9 && x + w < 1 + 1e-9 && w > 0);
+      const seen = full || above(id).includes(focus);
       cell.seen = seen;
       cell.link.classList.toggle("away", !seen);
       cell.box.setAttribute("x", `${100 * Math.max(-1, Math.min(1, x))}%`);
