@@ -44,7 +44,7 @@ def read_parquet(path: Path, terms: Terms) -> Found:
             found = first(chain.from_iterable(_samples(part, path.name, terms) for part in parts), terms)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise BadInput(f"{path.name}: not a whole parquet file ({one_line(error)}): write it again") from error
-    return Found(found.batches, notes or found.notes)
+    return Found(found.batches, (*notes, *found.notes))
 
 
 def _taken(file: Any, rows: Int64[np.ndarray, " rows"] | None, name: str) -> Iterator[Any]:
