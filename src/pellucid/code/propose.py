@@ -193,7 +193,7 @@ def _judged(part: Part, candidate: Candidate, unseen: Calls, limit: float) -> st
 
 
 def gap(found: Tensor, wanted: Tensor, measure: Measure) -> float:
-    """How far `found` is from `wanted`: largest relative difference, or share of mismatches after rounding or argmax."""
+    """How far `found` is from `wanted`: relative difference, or share of mismatches after rounding or argmax."""
     if found.shape != wanted.shape:
         return float("inf")
     if wanted.numel() == 0:

@@ -1,0 +1,148 @@
+"""The command line: a thin shell over `pellucid.pipeline`.
+
+Exit codes: 0 all verdicts passed; 1 one failed; 2 bad usage or input; 3 incomplete.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pellucid.errors import BadInput, PellucidError
+from pellucid.ir.notes import Verdict
+from pellucid.ir.program import Program
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+console = Console(highlight=False)
+
+ModelArgument = Annotated[str, typer.Argument(help="Hugging Face folder, GGUF file, .pt2 export, or smollm2")]
+InputsOption = Annotated[Optional[Path], typer.Option(help="npz, npy, parquet, or txt for a language model")]  # noqa: UP045
+SeedOption = Annotated[int, typer.Option(help="seed of the splits")]
+
+
+@app.command()
+def decompile(
+    model: ModelArgument,
+    inputs: InputsOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="directory to write")] = Path("pellucid-out"),
+    budget: Annotated[float, typer.Option(help="seconds for the search for code")] = 60.0,
+    seed: SeedOption = 0,
+) -> None:
+    """Turn a network into a program, run it, and write it with its verdicts and a report."""
+    from pellucid import pipeline
+
+    with _stages() as say:
+        program = pipeline.decompile(model, inputs, output=output, budget=budget, seed=seed, progress=say)
+    _print_ledger(program)
+    _print_verdicts(program.notes.verdicts)
+    console.print(f"report: {output / 'report.html'}\nprogram: {output / 'program.py'}", markup=False)
+    _exit_by(program.notes.verdicts)
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(help="what decompile wrote; its program.py is run")],
+    model: ModelArgument,
+    inputs: InputsOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Run an emitted program in a fresh process and compare every part with the network."""
+    from pellucid import pipeline
+
+    with _stages() as say:
+        verdicts = pipeline.verify(directory, model, inputs, seed=seed, progress=say)
+    _print_verdicts(verdicts, every=True)
+    _exit_by(verdicts)
+
+
+@app.command()
+def show(
+    directory: Annotated[Path, typer.Argument(help="what decompile wrote")],
+    part: Annotated[Optional[str], typer.Argument(help="a function; the whole program when left out")] = None,  # noqa: UP045
+    depth: Annotated[int, typer.Option(help="how many levels to open")] = 2,
+) -> None:
+    """Print a program as pseudocode, opened level by level."""
+    from pellucid.ir.printing import program_text
+
+    program = Program.load(directory)
+    if part is not None:
+        program[part]
+    console.print(program_text(program, depth, start=part), markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="what decompile wrote")]) -> None:
+    """Write report.html again from the program and its verdicts."""
+    from pellucid.reports import write_report
+
+    program = Program.load(directory)
+    write_report(program, program.notes.verdicts, directory / "report.html")
+    console.print(f"report: {directory / 'report.html'}", markup=False)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="directory to write")] = Path("pellucid-out"),
+) -> None:
+    """Decompile three real networks: an adder, a digit classifier, and SmolLM2-135M."""
+    from pellucid.demos.run import run_demo
+
+    _exit_by(run_demo(output, console))
+
+
+@contextmanager
+def _stages() -> Iterator:  # type: ignore[type-arg]
+    """A line for the stage at work; the last one stays."""
+    with console.status("pellucid", spinner="dots") as status:
+        yield lambda stage: status.update(escape(stage)) if console.is_terminal else console.print(stage, markup=False)
+
+
+def _print_ledger(program: Program) -> None:
+    shares = program.ledger.parameters
+    still = f"{shares['weights']:.1%} of {program.ledger.parameter_count:,} parameters are still weights"
+    console.print(f"[bold]{still}[/bold]; code {shares['code']:.1%}, words {shares['words']:.1%}")
+
+
+def _print_verdicts(verdicts: Sequence[Verdict], every: bool = False) -> None:
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    table = Table(box=None, pad_edge=False)
+    for column in ("part", "reading", "measure", "value", "interval", "inputs", "control", "passed"):
+        table.add_column(column, overflow="fold")
+    for verdict in verdicts if every else failed or [v for v in verdicts if v.part == "program"]:
+        low, high = verdict.interval
+        table.add_row(
+            escape(verdict.part), verdict.reading, verdict.measure, f"{verdict.value:.4g} {verdict.unit}",
+            f"{low:.3g} … {high:.3g}", f"{verdict.inputs} {verdict.kind}", f"{verdict.control:.3g}",
+            "yes" if verdict.passed else "[red]NO[/red]",
+        )  # fmt: skip
+    console.print(table)
+    console.print(f"{len(verdicts) - len(failed)} of {len(verdicts)} verdicts passed")
+
+
+def _exit_by(verdicts: Sequence[Verdict]) -> None:
+    if any(not verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: errors that pellucid raises on purpose become one line and their exit code."""
+    try:
+        app()
+    except PellucidError as error:
+        Console(stderr=True, highlight=False).print(f"pellucid: {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("pellucid: interrupted; nothing was half written")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
