@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pellucid.errors import BadInput, PellucidError
+from pellucid.errors import PellucidError
 from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
 

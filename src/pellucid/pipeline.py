@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from pellucid.code.methods import METHODS
@@ -58,8 +57,8 @@ def decompile(
 
     Args:
         model: a live module, a Hugging Face folder, a GGUF file, a `.pt2` export, or "smollm2".
-        inputs: what the network runs on: tensors, arrays, a mapping, an iterable, a sampler, a `data.Domain`, or a file;
-            for a language model with a tokenizer None stands for fifty short texts.
+        inputs: what the network runs on: tensors, arrays, a mapping, an iterable (of texts too, for a language model), a
+            sampler, a `data.Domain`, or a file; with a tokenizer None stands for fifty short texts.
         output: where to write program.py, weights.safetensors, program.json, verdicts.json and report.html.
         regions: the hierarchy to build the program on; the network's own nesting unless told otherwise.
         budget: seconds for the search for code.
@@ -154,7 +153,7 @@ def read_inputs(network: Network, inputs: object, seed: int) -> Inputs:
     if inputs is None:
         if tokenizer is None:
             raise BadInput(f"{network.source}: no inputs; give --inputs FILE (or the argument inputs) to run it on")
-        inputs = [torch.tensor([tokenizer.encode(text)]) for text in TEXTS]
+        inputs = list(TEXTS)
     return gather(inputs, seed=seed, tokenizer=tokenizer, vocabulary=network.vocabulary)
 
 

@@ -1,7 +1,7 @@
 """The state reading as a method of the search: recurrent networks over integers become loops over named state.
 
-The function is queried from outside (`pellucid.code.state`), so that it does not matter how the network keeps its state.
-It has to be causal, with one input [batch, time, channels] of integers and one output [batch, time, channels].
+The function is queried from outside (`pellucid.code.state`): it does not matter how the network keeps its state. It has
+to be causal, with one input [batch, time, channels] of integers and one output [batch, time, channels].
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def _function(part: Part) -> SequenceFunction:
     dtype = part.inputs[0][0].dtype
 
     def run(x: Float[np.ndarray, "batch time d_in"]) -> Float[np.ndarray, "batch time d_out"]:
-        return part.run((torch.tensor(x, dtype=dtype),))[0].double().numpy()
+        outputs: np.ndarray = part.run((torch.tensor(x, dtype=dtype),))[0].double().numpy()
+        return outputs
 
     return run
 

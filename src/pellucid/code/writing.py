@@ -159,7 +159,7 @@ def block_of(program: StepProgram, source: str, target: str) -> Block:
 
 
 def _body(program: StepProgram, taken: set[str], dtype: str) -> tuple[Block, tuple[str, ...]]:
-    """What happens at each step: inputs are the state and the step [batch, channels]; then the new state and the outputs."""
+    """What happens at each step: from the state and the step [batch, channels] to the new state and the outputs."""
     writer = _Writer(dtype, "", taken=set(taken))
     states = tuple(name for name, _ in program.state)
     inputs = tuple(writer.fresh(name) for name in states)

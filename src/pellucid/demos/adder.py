@@ -59,7 +59,7 @@ def train(seed: int = 0, steps: int = 3000, hidden: int = HIDDEN) -> Adder:
         bits = torch.randint(0, 2, (256, 4 + step % 13, 2)).float()
         loss = nn.functional.binary_cross_entropy(network(bits), sums(bits))
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     pairs = list(itertools.product((0.0, 1.0), repeat=2))
     every = torch.tensor(list(itertools.product(pairs, repeat=6)))

