@@ -57,8 +57,8 @@ def decompile(
 
     Args:
         model: a live module, a Hugging Face folder, a GGUF file, a `.pt2` export, or "smollm2".
-        inputs: what the network runs on: tensors, arrays, a mapping, an iterable (of texts too, for a language model), a
-            sampler, a `data.Domain`, or a file; with a tokenizer None stands for fifty short texts.
+        inputs: what the network runs on: tensors, arrays, a mapping, an iterable (for a language model: of texts, too),
+            a sampler, a `data.Domain`, or a file; with a tokenizer None stands for fifty short texts.
         output: where to write program.py, weights.safetensors, program.json, verdicts.json and report.html.
         regions: the hierarchy to build the program on; the network's own nesting unless told otherwise.
         budget: seconds for the search for code.

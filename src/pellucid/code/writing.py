@@ -7,6 +7,7 @@ numbers 0 and 1, as in `pellucid.code.expression`. A program with fractions comp
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -167,12 +168,18 @@ def _body(program: StepProgram, taken: set[str], dtype: str) -> tuple[Block, tup
     step = writer.fresh("step")
     for position, name in enumerate(program.inputs):
         writer.known[name] = writer.node("select", Ref(step), -1, position, name=name)
+    unset = Counter(target for assignment in program.body for target in assignment.targets)
+    together = None
     for assignment in program.body:
         pairs = list(zip(assignment.targets, assignment.values, strict=True))
         values = [writer.write(value, target) for target, value in pairs]
         writer.known.update(zip(assignment.targets, values, strict=True))
-    outputs = [_as_value(writer, writer.known[name], name) for name in program.outputs]
-    together = writer.node("stack", tuple(outputs), -1, name="output")
+        unset.subtract(assignment.targets)
+        if together is None and not any(unset[name] for name in program.outputs):
+            outputs = [_as_value(writer, writer.known[name], name) for name in program.outputs]
+            together = writer.node("stack", tuple(outputs), -1, name="output")
+    if together is None:
+        raise InvalidProgram(f"a step program sets none of its outputs {', '.join(program.outputs)}")
     after = tuple(_as_value(writer, writer.known[name], name).name for name in states)
     return Block((*inputs, step), tuple(writer.nodes), (*after, together.name)), states
 

@@ -77,7 +77,7 @@ def _smollm2(output: Path, console: Console) -> Sequence[Verdict]:
     return program.notes.verdicts
 
 
-def _decompiled(console: Console, network: object, inputs: object, output: Path, samples: int | None = None) -> Program:
+def _decompiled(console: Console, network: Model, inputs: object, output: Path) -> Program:
     started = time.monotonic()
     with console.status("pellucid") as status:
         program = decompile(

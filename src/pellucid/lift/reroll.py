@@ -42,7 +42,23 @@ class _Place:
 
 
 def reroll(graph: Graph) -> Graph:
-    """The graph with its unrolled loop folded into a `scan`, or as it was when there is none."""
+    """The graph with its unrolled loop folded into a `scan`, and with the lengths open that torch's own loops fix."""
+    return _open_recurrent(_fold_loop(graph))
+
+
+def _open_recurrent(graph: Graph) -> Graph:
+    """torch.export takes the length of the sequences of nn.RNN, nn.GRU and nn.LSTM as fixed, though any length runs."""
+    for node in graph.block.nodes:
+        source = node.args[1] if node.op == "recurrent" else None
+        if isinstance(source, Ref):
+            axis = 1 if node.args[6] else 0
+            length = graph.values[source.name].axes[axis]
+            if isinstance(length, int):
+                graph = _generalise(graph, length, axis)
+    return graph
+
+
+def _fold_loop(graph: Graph) -> Graph:
     opened = _unbound_one_by_one(graph)
     loop = _find_steps(opened.block)
     if loop is None:
