@@ -34,6 +34,24 @@ def test_large_tensors_become_means_and_magnitudes():
     assert mean.caption == "each cell is the mean of 4 × 8 values"
 
 
+def test_the_scale_of_magnitudes_begins_where_they_do():
+    weight = torch.linspace(2.0, 3.0, 128)[:, None] * (1.0 - 2.0 * (torch.arange(128) % 2))[None, :]
+    _, magnitude = draw(weight, 64)
+    assert float(magnitude.low) == pytest.approx(2.0, abs=0.05)
+    assert float(magnitude.high) == pytest.approx(3.0, abs=0.05)
+    assert pixels(magnitude)[0].mean() > 240
+    assert pixels(magnitude)[-1].mean() < 20
+
+
+def test_long_vectors_lose_no_value():
+    vector = torch.zeros(64 * 64 * 3 + 5)
+    vector[-1] = 1.0
+    mean, _ = draw(vector, 64)
+    assert (mean.rows, mean.columns) == (64, 64)
+    assert tuple(pixels(mean)[-1, -1]) == RED
+    assert mean.caption == "each cell is the mean of 3 values in a row"
+
+
 def test_values_that_are_not_finite_are_marked():
     weight = torch.zeros(200, 200)
     weight[0, 0], weight[199, 199] = torch.nan, torch.inf

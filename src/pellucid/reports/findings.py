@@ -187,14 +187,14 @@ class _Axis:
     def place(self, value: float) -> float:
         """Where a value lies, from 0 to 1; on a logarithmic axis zero has the left end for itself."""
         if not self.logarithmic:
-            return (value - self.low) / (self.high - self.low)
+            return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
         left = 0.08 if self.zero else 0.0
         return left + (1 - left) * (math.log10(value) - self.low) / (self.high - self.low) if value > 0 else 0.0
 
     def ticks(self) -> tuple[tuple[float, str], ...]:
         """Round marks of the axis."""
         if not self.logarithmic:
-            return tuple((i / 4, number(self.low + (self.high - self.low) * i / 4)) for i in range(5))
+            return tuple((i / 4, number(self.low * (4 - i) / 4 + self.high * i / 4)) for i in range(5))
         step = max(1, math.ceil((self.high - self.low) / 6))
         powers = range(int(self.low), int(self.high) + 1, step)
         return (*([(0.0, "0")] if self.zero else []), *((self.place(10.0**power), _power(power)) for power in powers))

@@ -12,12 +12,13 @@ import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped, UInt8
 
-from pellucid.reports.spread import as_matrix
+from pellucid.reports.spread import as_array, as_matrix
 from pellucid.reports.wording import count, number
 
 SIDES = (64, 48, 32, 24, 16, 8)
@@ -81,43 +82,48 @@ def draw(tensor: Shaped[torch.Tensor, "..."], side: int) -> tuple[Picture, ...]:
         return ()
     plane, blank = _as_plane(tensor, side)
     if plane.shape[0] <= side and plane.shape[1] <= side:
-        return (_picture(plane.numpy(), blank, "value", f"each cell is one of {count(tensor.numel())} values"),)
-    rows, columns = min(plane.shape[0], side), min(plane.shape[1], side)
-    means, squares = _pool(plane, rows, columns), _pool(plane.square(), rows, columns)
-    block = f"{plane.shape[0] / rows:.3g} × {plane.shape[1] / columns:.3g} values"
+        return (_picture(plane, blank, "value", f"each cell is one of {count(tensor.numel())} values"),)
+    rows, columns = min(plane.shape[0], side), min(plane.shape[1], side if plane.shape[0] > 1 else side * side)
+    with np.errstate(over="ignore", invalid="ignore"):
+        means, squares = (_pool(x, rows, columns).reshape(-1, min(columns, side)) for x in (plane, plane * plane))
+    tall, wide = (f"{n:.3g}" for n in (plane.shape[0] / rows, plane.shape[1] / columns))
+    block = f"{wide} values in a row" if rows == 1 else f"{tall} × {wide} values"
     return (
         _picture(means, 0, "mean", f"each cell is the mean of {block}"),
         _picture(np.sqrt(squares), 0, "magnitude", f"each cell is the root mean square of {block}"),
     )
 
 
-def _as_plane(tensor: Shaped[torch.Tensor, "..."], side: int) -> tuple[Float[torch.Tensor, "rows columns"], int]:
+def _as_plane(tensor: Shaped[torch.Tensor, "..."], side: int) -> tuple[Float[np.ndarray, "rows columns"], int]:
     """The tensor as a matrix, and how many cells at its end are no values."""
-    values = tensor.detach().cpu()
-    values = values if values.dtype == torch.float64 else values.float()
-    matrix = as_matrix(values)
+    array = as_array(tensor)
+    matrix = as_matrix(array if array.dtype == np.float64 else array.astype(np.float32, copy=False))
     if 1 not in matrix.shape:
         return matrix, 0
     flat = matrix.reshape(-1)
-    if flat.numel() > side * side:
-        flat = flat[: flat.numel() // side * side]
-        return flat.reshape(side, -1), 0
-    columns = min(side, flat.numel())
-    blank = -flat.numel() % columns
-    return torch.nn.functional.pad(flat, (0, blank)).reshape(-1, columns), blank
+    if flat.size > side * side:
+        return flat.reshape(1, -1), 0
+    columns = min(side, flat.size)
+    blank = -flat.size % columns
+    return np.pad(flat, (0, blank)).reshape(-1, columns), blank
 
 
-def _pool(plane: Float[torch.Tensor, "rows columns"], rows: int, columns: int) -> Float[np.ndarray, "r c"]:
-    return torch.nn.functional.adaptive_avg_pool2d(plane[None], (rows, columns))[0].numpy()
+def _pool(plane: Float[np.ndarray, "height width"], rows: int, columns: int) -> Float[np.ndarray, "rows columns"]:
+    """The means of `rows` by `columns` blocks, as equal as whole numbers allow."""
+    cuts = [np.arange(parts + 1) * size // parts for size, parts in zip(plane.shape, (rows, columns), strict=True)]
+    means = np.stack([plane[top:end].mean(axis=0, dtype=np.float64) for top, end in pairwise(cuts[0])])
+    return np.asarray(np.add.reduceat(means, cuts[1][:-1], axis=1) / np.diff(cuts[1]))
 
 
 def _picture(plane: Float[np.ndarray, "rows columns"], blank: int, kind: str, caption: str) -> Picture:
     finite = np.isfinite(plane)
     sizes = np.abs(plane[finite])
-    top = float(np.quantile(sizes, 0.995) if sizes.size > 256 else sizes.max(initial=0.0)) or 1.0
-    low = 0.0 if kind == "magnitude" else -top
+    most = float(sizes.max(initial=0.0)) or 1.0
+    top = float(np.quantile(sizes, 0.995)) or most if sizes.size > 256 else most
+    low = float(np.quantile(sizes, 0.005, method="inverted_cdf")) if kind == "magnitude" and sizes.size else -top
+    low = low if low < top else 0.0
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.clip(plane / top if kind == "magnitude" else (plane / top + 1.0) / 2.0, 0.0, 1.0)
+        scaled = np.clip((plane / top - low / top) / (1.0 - low / top), 0.0, 1.0)
     cells = np.where(finite, np.rint(np.where(finite, scaled, 0.0) * (LEVELS - 1)), BROKEN).astype(np.uint8)
     if blank:
         cells[-1, -blank:] = BLANK

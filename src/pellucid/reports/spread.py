@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Real, Shaped
 
 SAMPLE = 1 << 16
 BINS = 48
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 FEW = 64
 _INNER = (0.001, 0.999)
+_SHARED = (torch.float32, torch.float64, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,21 @@ def measure_spread(tensor: Shaped[torch.Tensor, "..."]) -> Spread | None:
     """The spread of a tensor; None where there are no real values."""
     if tensor.numel() == 0 or tensor.is_complex():
         return None
-    flat = tensor.detach().cpu().reshape(-1)
-    flat = flat.float() if flat.element_size() == 1 else flat
-    low, high = (float(x) for x in torch.aminmax(flat))
-    broken = 0
+    array = as_array(tensor)
+    flat = array.reshape(-1)
+    low, high = float(flat.min()), float(flat.max())
     if not (math.isfinite(low) and math.isfinite(high)):
-        finite = flat[torch.isfinite(flat)]
-        broken = flat.numel() - finite.numel()
-        if finite.numel() == 0:
-            return _nothing_finite(tensor)
-        low, high = (float(x) for x in torch.aminmax(finite))
-        flat = finite
-    sample = _sample(flat, tensor.shape[-1] if tensor.ndim else 1)
+        flat = flat[np.isfinite(flat)]
+        if flat.size == 0:
+            return _nothing_finite(array)
+        low, high = float(flat.min()), float(flat.max())
+    sample = _sample(flat, array.shape[-1] if array.ndim else 1)
     left, right = _ends(sample)
     with np.errstate(over="ignore"):
         mean, deviation = float(sample.mean()), float(sample.std())
     return Spread(
-        size=tensor.numel(),
-        broken=broken,
+        size=array.size,
+        broken=array.size - flat.size,
         low=low,
         high=high,
         mean=mean,
@@ -80,7 +78,7 @@ def measure_spread(tensor: Shaped[torch.Tensor, "..."]) -> Spread | None:
         left=left,
         right=right,
         sampled=sample.size,
-        values=_rows(tensor),
+        values=_rows(array),
     )
 
 
@@ -98,29 +96,35 @@ def _histogram(sample: Float[np.ndarray, " n"], left: float, right: float) -> tu
     return tuple(int(x) for x in np.bincount(np.minimum((places * BINS).astype(int), BINS - 1), minlength=BINS))
 
 
-def _nothing_finite(tensor: Shaped[torch.Tensor, "..."]) -> Spread:
-    nan, size = math.nan, tensor.numel()
-    return Spread(size, size, nan, nan, nan, nan, 0.0, (nan,) * len(QUANTILES), (0,) * BINS, nan, nan, 0, _rows(tensor))
+def _nothing_finite(array: Real[np.ndarray, "..."]) -> Spread:
+    nan, size = math.nan, array.size
+    return Spread(size, size, nan, nan, nan, nan, 0.0, (nan,) * len(QUANTILES), (0,) * BINS, nan, nan, 0, _rows(array))
 
 
-def _sample(flat: Shaped[torch.Tensor, " n"], row: int) -> Float[np.ndarray, " m"]:
-    step = -(-flat.numel() // SAMPLE)
+def _sample(flat: Real[np.ndarray, " n"], row: int) -> Float[np.ndarray, " m"]:
+    step = -(-flat.size // SAMPLE)
     while math.gcd(step, max(row, 1)) > 1 and step > 1:
         step += 1
-    return flat[::step].double().numpy()
+    return flat[::step].astype(np.float64)
 
 
-def as_matrix(tensor: Shaped[torch.Tensor, "..."]) -> Shaped[torch.Tensor, "rows columns"]:
-    """The tensor as a matrix with the first axis as rows; a vector is one row, 2-d kernels lie side by side."""
-    if tensor.ndim == 4:
-        return tensor.permute(1, 2, 0, 3).reshape(tensor.shape[1] * tensor.shape[2], -1)
-    return tensor.reshape(tensor.shape[0], -1) if tensor.ndim >= 2 else tensor.reshape(1, -1)
+def as_array(tensor: Shaped[torch.Tensor, "..."]) -> Real[np.ndarray, "..."]:
+    """The tensor's values as numpy has them; element types that numpy lacks, and truth values, as float32."""
+    values = tensor.detach().cpu()
+    return (values if values.dtype in _SHARED else values.float()).numpy()
 
 
-def _rows(tensor: Shaped[torch.Tensor, "..."]) -> tuple[tuple[float, ...], ...]:
-    if tensor.numel() > FEW:
+def as_matrix(array: Real[np.ndarray, "..."]) -> Real[np.ndarray, "rows columns"]:
+    """The array as a matrix with the first axis as rows; a vector is one row, 2-d kernels lie side by side."""
+    if array.ndim == 4:
+        return array.transpose(1, 2, 0, 3).reshape(array.shape[1] * array.shape[2], -1)
+    return array.reshape(array.shape[0], -1) if array.ndim >= 2 else array.reshape(1, -1)
+
+
+def _rows(array: Real[np.ndarray, "..."]) -> tuple[tuple[float, ...], ...]:
+    if array.size > FEW:
         return ()
-    matrix = as_matrix(tensor.detach().cpu().double())
+    matrix = as_matrix(array)
     if matrix.shape[0] == 1:
         numbers = [float(x) for x in matrix[0]]
         return tuple(tuple(numbers[i : i + 8]) for i in range(0, len(numbers), 8))
