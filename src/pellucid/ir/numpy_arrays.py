@@ -28,9 +28,7 @@ def _common(*parts: Any) -> list[Array]:
         common = np.result_type(*real) if real else np.dtype(np.float32)
     else:
         common = np.result_type(*types) if types else np.dtype(np.int64)
-        if common.kind == "b" and any(
-            isinstance(part, int) and part is not True and part is not False for part in parts
-        ):
+        if common.kind == "b" and any(type(part) is int for part in parts):
             common = np.dtype(np.int64)
     return [np.asarray(part, common) for part in parts]
 

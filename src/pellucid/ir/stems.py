@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _MIXING = frozenset({"matmul", "einsum"})
 _SAME_THING = RESHAPING | frozenset(
     ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "hardswish", "hardsigmoid", "tanh", "sigmoid", "clip",
-     "exp", "log", "sqrt", "rsqrt", "reciprocal", "absolute", "sign", "floor", "ceil", "round_half_even", "erf", "flatten",
-     "merge_heads", "pad", "flip", "tril", "triu", "masked_fill", "neg", "invert")
+     "exp", "log", "sqrt", "rsqrt", "reciprocal", "absolute", "sign", "floor", "ceil", "round_half_even", "erf",
+     "flatten", "merge_heads", "pad", "flip", "tril", "triu", "masked_fill", "neg", "invert")
 )  # fmt: skip
 """Operations whose result can take the name of their first argument."""
 

@@ -1,0 +1,53 @@
+"""Source text of primitives, to be copied into an emitted file together with everything that it calls."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from types import ModuleType
+from typing import Any, Literal
+
+from pellucid.ir import numpy_arrays, numpy_layers, torch_ops
+
+Dialect = Literal["numpy", "torch"]
+
+_MODULES: Mapping[Dialect, tuple[ModuleType, ...]] = {"numpy": (numpy_arrays, numpy_layers), "torch": (torch_ops,)}
+
+
+def copied(names: Iterable[str], dialect: Dialect) -> tuple[str, ...]:
+    """Sources of the primitives `names` that are functions, and of what they call, in the order of their modules."""
+    known = _functions(dialect)
+    wanted: set[str] = set()
+    waiting = [name for name in names if name in known]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += [called for called in names_in(_source(known[name])) if called in known]
+    return tuple(_source(function).strip() for name, function in known.items() if name in wanted)
+
+
+def names_in(source: str) -> set[str]:
+    """All names that a piece of Python reads."""
+    return {
+        node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+@cache
+def _functions(dialect: Dialect) -> Mapping[str, Callable[..., Any]]:
+    """Functions of the primitives' modules, helpers included, as they stand in the files."""
+    found: dict[str, Callable[..., Any]] = {}
+    for module in _MODULES[dialect]:
+        members = [
+            item for item in inspect.getmembers(module, inspect.isfunction) if item[1].__module__ == module.__name__
+        ]
+        found.update(sorted(members, key=lambda item: item[1].__code__.co_firstlineno))
+    return found
+
+
+@cache
+def _source(function: Callable[..., Any]) -> str:
+    return inspect.getsource(function)
