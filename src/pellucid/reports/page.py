@@ -30,15 +30,20 @@ from pellucid.reports.tensor_views import broken_by_function, view_tensors
 from pellucid.reports.tree import lay_out
 
 USAGE = """\
-from pellucid import Program
+# in the folder of this file, without pellucid: arrays in, arrays out
+python program.py inputs.npz outputs.npz
+python program.py inputs.npz outputs.npz --reading weights   # every part by its original weights
 
-program = Program.load("FOLDER")          # the folder that holds program.json
-print(program)                            # pseudocode, two levels deep
-outputs = program(inputs)                 # the readings that were chosen
-outputs = program.run(inputs, reading="weights")   # the exact ones, everywhere
+# put every part back into the network and measure again
+pellucid verify FOLDER MODEL --inputs FILE
 
-# in a shell: put every part back into the network and measure again
-# pellucid verify FOLDER MODEL --inputs FILE"""
+# in Python
+import pellucid
+program = pellucid.Program.load("FOLDER")
+print(program)                                      # pseudocode, two levels deep
+outputs = program(inputs)                           # the readings that were chosen
+outputs = program.run(inputs, reading="weights")    # the exact ones, everywhere"""
+
 _ASSETS = files("pellucid.reports") / "assets"
 
 
