@@ -88,7 +88,7 @@ def parse_json(data: bytes, label: str) -> dict[str, object]:
         BadInput: no JSON, another value than an object, too deep, or a name occurs twice.
     """
     try:
-        value = json.loads(data, object_pairs_hook=_unique)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{label}: not valid JSON ({first_line(error)}); {DAMAGED}") from error
     if not isinstance(value, dict):

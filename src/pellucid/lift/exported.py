@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch._export.verifier import SpecViolationError
 from torch.export import ExportedProgram
 
 from pellucid.errors import BadInput
@@ -34,7 +35,7 @@ _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 12: 1, 13: 2}
 _ZIP_ERRORS = (zipfile.BadZipFile, OSError, ValueError, LookupError, RuntimeError, EOFError, struct.error)
 _TORCH_ERRORS = (
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
-    *(SyntaxError, ImportError, MemoryError),
+    *(SyntaxError, ImportError, MemoryError, SpecViolationError),
 )
 
 

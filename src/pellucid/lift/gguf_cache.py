@@ -12,10 +12,12 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +25,32 @@ import torch
 from torch import nn
 
 from pellucid.errors import BadInput
-from pellucid.lift.containers import TensorEntry, first_line, parse_json, read_bytes
+from pellucid.lift.containers import DAMAGED, parse_json, quote, read_bytes
 from pellucid.lift.gguf import GgufHeader, read_gguf_header
 from pellucid.lift.huggingface import (
     WEIGHTS,
     attention_of,
     check_sizes,
-    foreign_errors,
     load_folder,
     quiet,
     refuse_misfits,
     require,
+    translated,
 )
 from pellucid.lift.network import Network
 
 MANIFEST = "pellucid.json"
 _FORMAT = 1
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """What a cached folder is made of."""
+
+    config: Mapping[str, object]
+    tensors: dict[str, torch.Tensor]
+    tokenizer: Any
 
 
 def cache_root() -> Path:
@@ -82,9 +93,13 @@ def _load_cached(folder: Path, shown: str) -> Network | None:
 
 def _load_fresh(path: Path, header: GgufHeader, digest: str, shown: str) -> Network:
     root = cache_root()
-    needed = 4 * sum(_count(entry) for entry in header.tensors)
+    needed = 4 * sum(math.prod(entry.shape) for entry in header.tensors)
     _log.info("converting %s once, which takes up to a minute", shown)
-    try:
+    with translated(
+        lambda why: (
+            f"{root}: the cache cannot be written ({why}); set PELLUCID_CACHE to a folder with {needed} bytes free"
+        )
+    ):
         root.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(root).free) < needed:
             raise BadInput(f"{root}: {needed} bytes are needed, {free} are free; set PELLUCID_CACHE to a larger place")
@@ -92,41 +107,39 @@ def _load_fresh(path: Path, header: GgufHeader, digest: str, shown: str) -> Netw
             folder = Path(partial) / digest
             folder.mkdir()
             with quiet(), contextlib.redirect_stderr(io.StringIO()):
-                _convert(path, header, folder, shown)
+                _write(_convert(path, header, shown), folder)
             network = load_folder(folder, shown)
             manifest = {"format": _FORMAT, "fingerprint": network.fingerprint}
             (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
             _publish(folder, root / digest)
-    except OSError as error:
-        raise BadInput(
-            f"{root}: the cache cannot be written ({error.strerror or error}); set PELLUCID_CACHE to another folder"
-        ) from error
     return network
 
 
 def _publish(folder: Path, place: Path) -> None:
-    """Moves a finished folder to its place; a broken one that is there goes, one of another process may stay."""
+    """Moves a finished folder to its place; a broken one that is there goes, one published meanwhile stays."""
     if place.exists():
         place.rename(folder.parent / "replaced")
-    with contextlib.suppress(FileExistsError):
-        try:
-            folder.rename(place)
-        except OSError as error:
-            if not place.exists():
-                raise
-            raise FileExistsError(str(place)) from error
+    try:
+        folder.rename(place)
+    except OSError:
+        if not place.exists():
+            raise
 
 
-def _convert(path: Path, header: GgufHeader, folder: Path, shown: str) -> None:
-    """Writes config, weights in float32 and tokenizer of a GGUF file into a folder."""
+def _convert(path: Path, header: GgufHeader, shown: str) -> _Converted:
+    """Config, weights in float32 and tokenizer of a GGUF file, by transformers."""
     import transformers
-    from safetensors.torch import save_file
 
     architecture = str(header.metadata["general.architecture"])
     sizes = {key: value for key, value in header.metadata.items() if key.startswith(architecture + ".")}
     check_sizes(sizes, header.tensors, f"{shown}: metadata")
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, "local_files_only": True}
-    try:
+    with translated(
+        lambda why: (
+            f"{shown}: transformers cannot load this GGUF file of architecture {quote(architecture)} ({why}); "
+            "give the original Hugging Face folder of the model instead"
+        )
+    ):
         settings = transformers.AutoConfig.from_pretrained(**where, trust_remote_code=False)
         kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
         _refuse_larger(kind, settings, header, shown)
@@ -141,17 +154,16 @@ def _convert(path: Path, header: GgufHeader, folder: Path, shown: str) -> None:
         )
         refuse_misfits(found, kind, shown)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
-        config = {**settings.to_dict(), "architectures": [kind.__name__], "dtype": "float32"}
-        (folder / "config.json").write_text(json.dumps(config, sort_keys=True), encoding="utf-8")
-        save_file(_distinct(module), folder / WEIGHTS, metadata={"format": "pt"})
-        tokenizer.save_pretrained(str(folder))
-    except foreign_errors() as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise BadInput(
-            f"{shown}: transformers cannot load this GGUF file of architecture {architecture} ({first_line(error)}); "
-            "give the original Hugging Face folder of the model instead"
-        ) from error
+    config = {**settings.to_dict(), "architectures": [kind.__name__], "dtype": "float32"}
+    return _Converted(config, _distinct(module), tokenizer)
+
+
+def _write(converted: _Converted, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    (folder / "config.json").write_text(json.dumps(converted.config, sort_keys=True), encoding="utf-8")
+    save_file(converted.tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    converted.tokenizer.save_pretrained(str(folder))
 
 
 def _dequantized() -> dict[str, Any]:
@@ -163,14 +175,14 @@ def _dequantized() -> dict[str, Any]:
 
 
 def _refuse_larger(kind: type[Any], settings: Any, header: GgufHeader, shown: str) -> None:
-    """Refuses metadata that ask for a model of more than twice the values in the file, before it is allocated."""
+    """Refuses metadata that ask for a model of more than twice what the file holds, before it is allocated."""
     with torch.device("meta"):
-        wanted = sum(parameter.numel() for parameter in kind(settings).parameters())
-    held = sum(_count(entry) for entry in header.tensors)
-    if wanted > 2 * held + 2**20:
+        parameters = list(kind(settings).parameters())
+    wanted, held = sum(parameter.numel() for parameter in parameters), sum(math.prod(e.shape) for e in header.tensors)
+    if wanted > 2 * held + 2**20 or len(parameters) > 2 * len(header.tensors) + 16:
         raise BadInput(
-            f"{shown}: the metadata ask for {wanted} weights but the tensors hold {held}; "
-            "the file is damaged: download it again"
+            f"{shown}: the metadata ask for {len(parameters)} tensors of {wanted} values in all, but the file holds "
+            f"{len(header.tensors)} of {held}; {DAMAGED}"
         )
 
 
@@ -180,10 +192,3 @@ def _distinct(module: nn.Module) -> dict[str, torch.Tensor]:
     every = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     buffers = {name: value for name, value in module.state_dict().items() if name not in every}
     return {name: value.detach().contiguous() for name, value in {**parameters, **buffers}.items()}
-
-
-def _count(entry: TensorEntry) -> int:
-    count = 1
-    for size in entry.shape:
-        count *= size
-    return count

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def load_folder(path: Path, label: str | None = None) -> Network:
         _dry_run(kind, settings, entries, shown)
         module = _load_weights(kind, settings, [path / file for file in files], shown)
         tokenizer = _load_tokenizer(path, shown)
-    return from_module(module, label or path.resolve().name, tokenizer)
+    return replace(from_module(module, shown, tokenizer), source=label or path.resolve().name)
 
 
 def require(package: str) -> None:
@@ -216,29 +216,40 @@ def _integers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
         yield key, value
 
 
-def foreign_errors() -> tuple[type[Exception], ...]:
-    """What the libraries of Hugging Face raise on files that do not make sense to them."""
+@contextlib.contextmanager
+def translated(message: Callable[[str], str]) -> Iterator[None]:
+    """Turns what the libraries of Hugging Face raise on files that make no sense to them into a one-line `BadInput`.
+
+    `message` gets the first line of the error. Errors of other classes pass. The tokenizers library reports faults as a
+    bare Exception, and some as a panic, which derives from BaseException and can only be told by its name.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    return (*FOREIGN_ERRORS, StrictDataclassError, SafetensorError)
+    try:
+        yield
+    except BaseException as error:
+        expected = isinstance(error, (*FOREIGN_ERRORS, StrictDataclassError, SafetensorError))
+        if not (expected or type(error) is Exception or type(error).__name__ == "PanicException"):
+            raise
+        raise BadInput(message(first_line(error))) from error
 
 
 def _model_class(path: Path, config: Mapping[str, object], shown: str) -> tuple[type[Any], Any]:
     """The public class of transformers that `architectures` names (else the causal language model), and its config."""
     import transformers
 
-    try:
+    with translated(
+        lambda why: (
+            f"{shown}: config.json is not accepted by transformers ({why}); "
+            "take the config.json that was saved with these weights"
+        )
+    ):
         settings = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
         named = settings.architectures
         if not named:
             return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)], settings
         kind = getattr(transformers, named[0], None) if re.fullmatch(r"[A-Z]\w*", named[0], re.ASCII) else None
-    except foreign_errors() as error:
-        raise BadInput(
-            f"{shown}: config.json is not accepted by transformers ({first_line(error)}); "
-            "take the config.json that was saved with these weights"
-        ) from error
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         raise BadInput(f"{shown}: config.json names the architecture {quote(named[0])}, no model class of transformers")
     if kind.config_class is not type(settings):
@@ -249,7 +260,12 @@ def _model_class(path: Path, config: Mapping[str, object], shown: str) -> tuple[
 def _dry_run(kind: type[Any], settings: Any, entries: Sequence[TensorEntry], shown: str) -> None:
     """Loads tensors without data into the model on the meta device: names and shapes have to fit."""
     state = {entry.name: torch.empty(entry.shape, dtype=torch.float32, device="meta") for entry in entries}
-    try:
+    with translated(
+        lambda why: (
+            f"{shown}: transformers cannot build {kind.__name__} from config.json ({why}); "
+            "take the config.json that was saved with these weights"
+        )
+    ):
         module, found = kind.from_pretrained(
             None,
             config=settings,
@@ -261,11 +277,6 @@ def _dry_run(kind: type[Any], settings: Any, entries: Sequence[TensorEntry], sho
             output_loading_info=True,
             local_files_only=True,
         )
-    except foreign_errors() as error:
-        raise BadInput(
-            f"{shown}: transformers cannot build {kind.__name__} from config.json ({first_line(error)}); "
-            "take the config.json that was saved with these weights"
-        ) from error
     refuse_misfits(found, kind, shown)
     _check_buffers(module, entries, shown)
 
@@ -304,20 +315,20 @@ def _check_buffers(module: nn.Module, entries: Sequence[TensorEntry], shown: str
 def _load_weights(kind: type[Any], settings: Any, files: Sequence[Path], shown: str) -> nn.Module:
     from safetensors import safe_open
 
-    try:
-        with contextlib.ExitStack() as stack:
-            opened = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
-            slices = {name: file.get_slice(name) for file in opened for name in file.keys()}  # noqa: SIM118
-            module = kind.from_pretrained(
-                None,
-                config=settings,
-                state_dict=slices,
-                dtype=torch.float32,
-                attn_implementation=attention_of(kind),
-                local_files_only=True,
-            )
-    except foreign_errors() as error:
-        raise BadInput(f"{shown}: the weights cannot be loaded ({first_line(error)}); download them again") from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            translated(lambda why: f"{shown}: the weights cannot be loaded ({why}); download them again")
+        )
+        opened = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
+        slices = {name: file.get_slice(name) for file in opened for name in file.keys()}  # noqa: SIM118
+        module = kind.from_pretrained(
+            None,
+            config=settings,
+            state_dict=slices,
+            dtype=torch.float32,
+            attn_implementation=attention_of(kind),
+            local_files_only=True,
+        )
     if not isinstance(module, nn.Module):
         raise BadInput(f"{shown}: transformers made no module of it; pass the live module instead")
     return module
@@ -328,16 +339,13 @@ def _load_tokenizer(path: Path, shown: str) -> TextTokenizer | None:
         return None
     import transformers
 
-    try:
+    with translated(
+        lambda why: (
+            f"{shown}: the tokenizer cannot be loaded ({why}); "
+            f"download its files again or remove {', '.join(TOKENIZER_FILES)}"
+        )
+    ):
         inner = transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
         tokenizer = TextTokenizer(inner)
         tokenizer.encode("a")
-    except Exception as error:
-        # The tokenizers library reports every fault as a bare Exception; other classes pass unless they are expected.
-        if type(error) is not Exception and not isinstance(error, foreign_errors()):
-            raise
-        raise BadInput(
-            f"{shown}: the tokenizer cannot be loaded ({first_line(error)}); "
-            f"download its files again or remove {', '.join(TOKENIZER_FILES)}"
-        ) from error
     return tokenizer
