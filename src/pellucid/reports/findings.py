@@ -79,11 +79,11 @@ def control_shown(verdict: Verdict) -> str:
 
 def missing(program: Program, verdicts: Sequence[Verdict], cells: Mapping[str, Cell]) -> tuple[Finding, ...]:
     """What was claimed or needed and not checked."""
-    judged = {(verdict.part, verdict.reading) for verdict in verdicts}
+    judged = {(program.entry if v.part == WHOLE else v.part, v.reading) for v in verdicts}
     found: list[Finding] = []
     if not verdicts:
         found.append(Finding((), "Nothing was verified", "there is no verdict at all: run pellucid verify"))
-    elif all(part != WHOLE for part, _ in judged):
+    elif all(verdict.part != WHOLE for verdict in verdicts):
         found.append(Finding((), "The whole program was not verified", "verdicts exist for single parts only"))
     unjudged = tuple(
         name
