@@ -182,7 +182,7 @@ class _Axis:
             return _Axis(least, max(most, least + 1), True, 0.0 in known)
         low, high = min([0.0, *known]), max([0.0, *known])
         high = max(1.0, high) if high > 0.1 else high
-        return _Axis(low, high if high > low else low + 1.0, False, False)
+        return _Axis(low, high if high / 2 - low / 2 > 1e-300 else low + 1.0, False, False)
 
     def place(self, value: float) -> float:
         """Where a value lies, from 0 to 1; on a logarithmic axis zero has the left end for itself."""
