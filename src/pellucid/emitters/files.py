@@ -6,6 +6,7 @@ import json
 from os import PathLike
 
 from pellucid.emitters.python import Source, program_source
+from pellucid.emitters.sources import Dialect
 from pellucid.ir.directory import CODE, staged
 from pellucid.ir.program import Program
 from pellucid.ir.serialize import save_program
@@ -13,14 +14,20 @@ from pellucid.ir.serialize import save_program
 MAP = "program.map.json"
 
 
-def emit(program: Program, directory: str | PathLike[str]) -> None:
+def emit(program: Program, directory: str | PathLike[str], dialect: Dialect | None = None) -> None:
     """Write a program into `directory`: all of its files or none.
+
+    Args:
+        program: what to write.
+        directory: a new or empty one, or one that pellucid wrote.
+        dialect: what program.py computes with; None for numpy where that can be (see `dialect_of`), else torch. Where the
+            rounding of single precision decides the outputs, only torch gives them as the network did.
 
     Raises:
         BadInput: the directory is not ours, or cannot be written.
         InvalidProgram: the program breaks a rule.
     """
-    source = program_source(program)
+    source = program_source(program, dialect)
     with staged(directory) as place:
         save_program(program, place)
         (place / CODE).write_text(source.text, encoding="utf-8")

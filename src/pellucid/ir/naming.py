@@ -82,8 +82,7 @@ def _is_operation(base: str) -> bool:
 
 def last_part(path: str) -> str:
     """What the last component of a module's path is called, "" when that is a number: "h.3.attn.q_proj" gives "q"."""
-    last = path.split("@")[0].rpartition(".")[2]
-    return _SUFFIX.sub("", identifier(re.sub(r"_\d+$", "", last)))
+    return _SUFFIX.sub("", identifier(path.split("@")[0].rpartition(".")[2]))
 
 
 def relative(path: str, base: str) -> str | None:
@@ -105,10 +104,10 @@ def parameter_names(program: Program) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {}
     for function in reversed(list(callers_first(program))):
         body = function.readings[0].body
-        wishes = [
-            identifier(value) if function.name == program.entry else _hint(body, value, names)
-            for value in function.inputs
-        ]
+        hints = {value: _hint(body, value, names) for value in function.inputs}
+        wishes = [hint and (given_name(value) or hint) for value, hint in hints.items()]
+        if function.name == program.entry:
+            wishes = [identifier(value) for value in function.inputs]
         for position, value in enumerate(function.inputs):
             if not wishes[position] and (function.name, position) in states:
                 wishes[position] = given_name(value) or "state"

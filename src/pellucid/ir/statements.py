@@ -156,6 +156,7 @@ class Writer:
             for value in refs(node):
                 self.readers.setdefault(value, []).append(node)
         self.kept: frozenset[str] = frozenset()
+        self.called = {value for node in live if node.op == "call" for value in node.outputs}
         self.env: dict[str, Expr] = {}
         self.waiting: dict[str, str] = {}
         self.holders: dict[str, str] = {}
@@ -237,6 +238,9 @@ class Writer:
 
     def _built(self, node: Node, head: int) -> Expr:
         """The expression of a node; operands that would make the line long or deep get lines of their own."""
+        for value in refs(node) if node.op == "call" else ():
+            if value in self.waiting and value in self.called:
+                self.settle(value)
         while True:
             expr = self._expression(node)
             waiting = [value for value in refs(node) if value in self.waiting]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pellucid.ir.graph import Node, Ref, refs
@@ -38,7 +39,8 @@ def stem_of(writer: Writer, node: Node, position: int) -> str:
     inherited = _inherited(writer, node, value)
     if node.op in _SAME_THING and inherited:
         return inherited
-    wish = last_part(node.function) if node.op == "call" else _module_name(writer, node, value)
+    called = re.sub(r"_\d+$", "", node.function)
+    wish = last_part(called) if node.op == "call" else _module_name(writer, node, value)
     wish = "" if wish in TORCH or len(node.outputs) > 1 else wish
     wish = wish or purpose(
         value, lambda one: writer.readers.get(one, []), lambda user: writer.style.callee(user).inputs
@@ -88,7 +90,7 @@ def _inherited(writer: Writer, node: Node, value: str) -> str:
             continue
         local = writer.env[operand].text
         if operand in writer.waiting:
-            if len(operands) == 1 and node.op != "call":
+            if node.op in _SAME_THING:
                 return writer.waiting[operand]
         elif local.isidentifier() and local not in writer.kept:
             return local
