@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -59,6 +59,7 @@ class Callee:
     outputs: tuple[str, ...]
 
 
+@runtime_checkable
 class Style(Protocol):
     """What differs between pseudocode and Python that runs."""
 

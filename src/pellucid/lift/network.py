@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Shaped
@@ -19,6 +19,7 @@ from torch import nn
 from pellucid.errors import BadInput
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Turns text into input ids and back."""
 
