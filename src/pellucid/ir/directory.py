@@ -19,14 +19,15 @@ from pathlib import Path
 from pellucid.errors import BadInput
 
 FORMAT = "pellucid program"
-PROGRAM, WEIGHTS, CODE, VERDICTS, REPORT = (
+PROGRAM, WEIGHTS, CODE, MAP, VERDICTS, REPORT = (
     "program.json",
     "weights.safetensors",
     "program.py",
+    "program.map.json",
     "verdicts.json",
     "report.html",
 )
-OURS = frozenset({PROGRAM, WEIGHTS, CODE, VERDICTS, REPORT, "__pycache__"})
+OURS = frozenset({PROGRAM, WEIGHTS, CODE, MAP, VERDICTS, REPORT, "__pycache__"})
 
 _FULL = {
     errno.ENOSPC: "the disk is full",

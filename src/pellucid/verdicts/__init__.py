@@ -1,1 +1,15 @@
-"""Substitute, compare, control: what a reading is worth."""
+"""The judge: substitute, compare, control. It knows programs and data, not how a reading was found or printed."""
+
+from pellucid.verdicts.ledger import loss_shares, measured_ledger
+from pellucid.verdicts.record import read_verdicts, write_verdicts
+from pellucid.verdicts.verify import Effort, Judgement, verify_directory
+
+__all__ = [
+    "Effort",
+    "Judgement",
+    "loss_shares",
+    "measured_ledger",
+    "read_verdicts",
+    "verify_directory",
+    "write_verdicts",
+]
