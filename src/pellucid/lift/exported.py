@@ -68,6 +68,8 @@ def load_exported(path: Path) -> Network:
 def _members(archive: zipfile.ZipFile, size: int, path: Path) -> dict[str, zipfile.ZipInfo]:
     """The members by their name below the archive's one folder; none of them compressed, all together in the file."""
     found: dict[str, zipfile.ZipInfo] = {}
+    if "serialized_exported_program.json" in archive.namelist():
+        raise BadInput(f"{path}: was exported by an old version of torch; export it again with torch 2.11 or newer")
     for info in archive.infolist():
         name = info.filename.partition("/")[2]
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
@@ -77,8 +79,6 @@ def _members(archive: zipfile.ZipFile, size: int, path: Path) -> dict[str, zipfi
         found[name] = info
     if sum(info.file_size for info in found.values()) > size:
         raise BadInput(f"{path}: its members claim more bytes than the file has; {DAMAGED}")
-    if "serialized_exported_program.json" in {info.filename for info in archive.infolist()}:
-        raise BadInput(f"{path}: was exported by an old version of torch; export it again with torch 2.11 or newer")
     if "archive_format" not in found:
         raise BadInput(f"{path}: is not an archive of torch.export.save; save the model with torch.export.save")
     if "models/model.json" not in found:

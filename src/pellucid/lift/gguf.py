@@ -59,12 +59,15 @@ class _Cursor:
         if count > self.size - self.at:
             raise BadInput(f"{self.path}: {what} needs {count} bytes where {self.size - self.at} are left; {DAMAGED}")
 
-    def number(self, code: str, what: str) -> int:
+    def scalar(self, code: str, what: str) -> int | float:
         layout = "<" + code
         self.need(struct.calcsize(layout), what)
-        (value,) = struct.unpack_from(layout, self.data, self.at)
+        value: int | float = struct.unpack_from(layout, self.data, self.at)[0]
         self.at += struct.calcsize(layout)
-        return int(value) if code not in "fd" else value
+        return value
+
+    def number(self, code: str, what: str) -> int:
+        return int(self.scalar(code, what))
 
     def text(self, what: str) -> str:
         length = self.number("Q", what)
@@ -122,7 +125,7 @@ def _value(cursor: _Cursor, what: str) -> int | float | bool | str | ArrayLength
         return _skip_array(cursor, what)
     if kind not in _SCALARS:
         raise BadInput(f"{cursor.path}: {what} has the unknown type {kind}; {DAMAGED}")
-    value = cursor.number(_SCALARS[kind], what)
+    value = cursor.scalar(_SCALARS[kind], what)
     if kind == _BOOL and value not in (0, 1):
         raise BadInput(f"{cursor.path}: {what} is a boolean of value {value}; {DAMAGED}")
     return bool(value) if kind == _BOOL else value
