@@ -20,7 +20,9 @@ from pellucid.errors import PellucidError
 from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 console = Console(highlight=False)
 
 ModelArgument = Annotated[str, typer.Argument(help="Hugging Face folder, GGUF file, .pt2 export, or smollm2")]

@@ -27,7 +27,7 @@ from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
 from pellucid.ir.regions import RegionTree
 from pellucid.lift.load import Network, load
-from pellucid.lift.trace import trace
+from pellucid.lift.trace import call_network, trace
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
 from pellucid.reports import write_report
@@ -154,7 +154,19 @@ def read_inputs(network: Network, inputs: object, seed: int) -> Inputs:
         if tokenizer is None:
             raise BadInput(f"{network.source}: no inputs; give --inputs FILE (or the argument inputs) to run it on")
         inputs = list(TEXTS)
-    return gather(inputs, seed=seed, tokenizer=tokenizer, vocabulary=network.vocabulary)
+    samples = gather(inputs, seed=seed, tokenizer=tokenizer, vocabulary=network.vocabulary)
+    return samples if network.vocabulary is not None else _as_network_takes(network, samples)
+
+
+def _as_network_takes(network: Network, samples: Inputs) -> Inputs:
+    """Whole numbers as real ones where the network computes with them instead of looking them up."""
+    example = samples.example
+    if all(array.is_floating_point() for array in example.arrays.values()):
+        return samples
+    with contextlib.suppress(BadInput):
+        call_network(network, example.args, example.kwargs)
+        return samples
+    return gather(samples, floating=True)
 
 
 def _calls(program: Program, inputs: Inputs, limit: int) -> Sequence[Values]:
