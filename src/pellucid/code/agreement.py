@@ -22,6 +22,8 @@ Sequences = Int64[np.ndarray, "batch time d_in"]
 Outputs = Float[np.ndarray, "batch time d_out"]
 
 _CHUNK = 2**20
+_STILL = 1e-4
+"""Variance below which an output counts as constant: a program must then meet it to a few hundredths."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Agreement:
         sequences, length: number and length of the sequences.
         mismatches: sequences on which they part anywhere.
         largest_gap: largest |network - program|.
+        typical_gap: root of the mean of (network - program)², of the channel where it is largest; 0.29 if the outputs
+            lie anywhere between integers.
         explained: 1 - Σ(network - program)² / Σ(network - mean)², of the channel where it is least: near 1 when the
             raw outputs sit at what the program says, near or below 0 when only rounding makes them equal.
         example: the first difference, if any.
@@ -70,6 +74,7 @@ class Agreement:
     length: int
     mismatches: int
     largest_gap: float
+    typical_gap: float
     explained: float
     example: Difference | None
     exhaustive: bool = False
@@ -173,10 +178,11 @@ def compare(y: Outputs, predicted: Outputs, x: Sequences, exhaustive: bool = Fal
     apart = gap >= 0.5
     spread = ((y - y.mean((0, 1))) ** 2).sum((0, 1))
     missed = (gap**2).sum((0, 1))
-    explained = np.where(spread > 1e-6 * y[..., 0].size, 1 - missed / np.maximum(spread, 1e-12), 1.0)
+    explained = 1 - missed / np.maximum(spread, _STILL * y[..., 0].size)
     example = _first(apart, x, y, predicted) if apart.any() else None
     wrong = int(apart.any((1, 2)).sum())
-    return Agreement(len(x), x.shape[1], wrong, float(gap.max()), float(explained.min()), example, exhaustive)
+    typical = float(np.sqrt((gap**2).mean((0, 1)).max()))
+    return Agreement(len(x), x.shape[1], wrong, float(gap.max()), typical, float(explained.min()), example, exhaustive)
 
 
 def _first(apart: np.ndarray, x: Sequences, y: Outputs, predicted: Outputs) -> Difference:

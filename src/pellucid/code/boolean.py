@@ -19,7 +19,7 @@ from pellucid.code import expression
 from pellucid.code.expression import Expr, Name, number
 from pellucid.errors import BadInput
 
-Table = Int8[np.ndarray, " rows"]
+Table = Int8[np.ndarray, "_"]
 
 MAX_VARIABLES = 12
 

@@ -150,7 +150,7 @@ def _forms(table: Table) -> Iterator[tuple[str, Callable[[], Boolean | None]]]:
     yield "factored", lambda: factored(on)
     yield "product of sums", lambda: _invert(factored(off))
     yield "normal form", lambda: sum_of_monomials(reed_muller(complete(table, on)))
-    if n > 1:
+    if n > 2:
         yield "threshold", lambda: threshold(table)
         yield "count", lambda: _count(table)
     if n > VARIABLES:

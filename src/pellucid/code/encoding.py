@@ -132,17 +132,19 @@ def _programs(
         yield from _coded(machine, rows, deadline)
 
 
-def _outputs_from(keys: Int64[np.ndarray, "rows columns"], rows: _Rows, names: Sequence[str]) -> list[Expr] | None:
+def _outputs_from(
+    keys: Int64[np.ndarray, "rows columns"], y: Int64[np.ndarray, "rows d_out"], names: Sequence[str]
+) -> list[Expr] | None:
     """An expression for each output channel over these columns, or None where the columns do not determine it."""
     _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    if not np.array_equal(rows.y[first][inverse.ravel()], rows.y):
+    if not np.array_equal(y[first][inverse.ravel()], y):
         return None
-    found = [express(keys[first], rows.y[first, i], names).expr for i in range(rows.y.shape[1])]
+    found = [express(keys[first], y[first, i], names).expr for i in range(y.shape[1])]
     return [expr for expr in found if expr is not None] if None not in found else None
 
 
 def _memoryless(rows: _Rows) -> StepProgram | None:
-    values = _outputs_from(rows.x, rows, rows.names)
+    values = _outputs_from(rows.x, rows.y, rows.names)
     if values is None:
         return None
     return StepProgram(rows.inputs, rows.outputs, (), tuple(map(assign, rows.outputs, values)))
@@ -191,8 +193,7 @@ def _window(
     keys = np.concatenate([np.tile(symbols, (len(registers), 1)), past], axis=1)
     y = rows.y.reshape(machine.states, count, -1)[states].reshape(len(keys), -1)
     names = [*rows.inputs, *(f"{name}{lag}" for lag in range(1, k + 1) for name in rows.inputs)]
-    wide = _Rows(rows.inputs, rows.outputs, rows.names, rows.x, rows.state, rows.next, y)
-    values = _outputs_from(keys, wide, names)
+    values = _outputs_from(keys, y, names)
     if values is None:
         return None
     state = tuple(
@@ -267,10 +268,10 @@ def _labelled(rows: _Rows, labels: Sequence[int], budget: float) -> StepProgram 
     before, after = np.c_[values[rows.state], rows.x], np.c_[values[rows.next], rows.x]
     names, state = ("s", *rows.names), (("s", Fraction(int(values[0]))),)
     update = express(before, values[rows.next], names, budget).expr
-    read = _outputs_from(before, rows, names)
+    read = _outputs_from(before, rows.y, names)
     found: list[tuple[float, tuple[Assign, ...]]] = []
     if update is not None:
-        paired, late = _paired(update, before, rows, names), _outputs_from(after, rows, names)
+        paired, late = _paired(update, before, rows, names), _outputs_from(after, rows.y, names)
         if read is not None:
             found.append((0.0, (*map(assign, rows.outputs, read), assign("s", update))))
         if late is not None:
@@ -361,7 +362,7 @@ def _bitwise(rows: _Rows, codes: Sequence[int], width: int, budget: float) -> St
     state = tuple((name, Fraction(int(v))) for name, v in zip(states, bits[0], strict=True))
     options = []
     for before in (True, False):
-        exprs = _outputs_from(keys if before else np.c_[bits[rows.next], rows.x], rows, names)
+        exprs = _outputs_from(keys if before else np.c_[bits[rows.next], rows.x], rows.y, names)
         if exprs is not None:
             out = list(map(assign, rows.outputs, exprs))
             options.append(StepProgram(rows.inputs, rows.outputs, state, (*out, step) if before else (step, *out)))

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 
 from pellucid.ir.bits import integer_bits
 
-Values = Shaped[np.ndarray, "*samples"]
+Values = Shaped[np.ndarray, "..."]
 
 NODE_BITS = 4.0
 """Bits of naming one operation, or one value in scope."""
@@ -247,10 +247,11 @@ def bits(expr: Expr) -> float:
 
 def _signed_terms(expr: Linear) -> list[tuple[bool, str]]:
     """(negative?, text without sign) of each summand, a positive one first if there is one."""
+    minus = expr.constant <= 0 and all(c < 0 for c, _ in expr.terms)
     pieces = []
-    for coefficient, term in expr.terms:
+    for i, (coefficient, term) in enumerate(expr.terms):
         size = abs(coefficient)
-        body = _text(term, _MULTIPLY if size != 1 else _ADD + 1)
+        body = _text(term, _MULTIPLY + 1 if size != 1 or (minus and i == 0) else _ADD + 1)
         up = body if size.numerator == 1 else f"{size.numerator} * {body}"
         pieces.append((coefficient < 0, up if size.denominator == 1 else f"{up} / {size.denominator}"))
     if expr.constant:

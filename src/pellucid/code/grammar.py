@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int64
 
 from pellucid.code.expression import OPERATIONS, Expr, Linear, Number, bits, call, linear, negated, number, text, walk
 
-Rows = Int64[np.ndarray, " rows"]
+Rows = Int64[np.ndarray, "_"]
 Block = tuple[str, int, Rows, Rows, Rows]
 """Operation, its constant, left arguments, right arguments, hashes of the results."""
 
@@ -76,7 +76,7 @@ _PLAIN: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 """Operations that expressions write in another way."""
 
-Results = Int64[np.ndarray, "*rows samples"]
+Results = Int64[np.ndarray, "... samples"]
 
 
 def _compute(op: str, constant: int, a: Results, b: Results) -> Results:
@@ -114,7 +114,7 @@ def smallest(
         if exprs:
             return min(exprs, key=lambda e: (bits(e) + _extra(e, leaves), text(e)))
         size += 1
-        if size > grammar.max_size or len(bank.made) >= STORE or time.monotonic() > deadline:
+        if size > grammar.max_size or time.monotonic() > deadline:
             return None
         bank = _grow(bank, size, grammar, wanted, deadline)
 
@@ -159,7 +159,10 @@ def _sum(a: Expr, b: Expr, sign: int) -> Expr:
 
 
 def _grow(bank: _Bank, size: int, grammar: Grammar, wanted: int, deadline: float) -> _Bank:
-    """The bank with all new expressions of one size, as many as it can store, those wanted always."""
+    """The bank with all new expressions of one size, as many as it can store, those wanted always.
+
+    Once it is full, only operations on one argument are tried: they cost next to nothing.
+    """
     seen = np.sort(bank.hashes)
     made, values, hashes = list(bank.made), [bank.values], [bank.hashes]
     for op, constant, left, right, codes in _blocks(bank, size, grammar):
@@ -184,7 +187,7 @@ def _grow(bank: _Bank, size: int, grammar: Grammar, wanted: int, deadline: float
 def _blocks(bank: _Bank, size: int, grammar: Grammar) -> Iterator[Block]:
     bit = bank.bit_rows()
     yield from _unary_blocks(bank, np.flatnonzero(bank.sizes == size - 1), bit, grammar)
-    for op in _BINARY:
+    for op in _BINARY if len(bank.made) < STORE else ():
         for small in range(1, size - 1):
             if op in _SYMMETRIC and 2 * small > size - 1:
                 continue

@@ -25,7 +25,8 @@ Row = tuple[Fraction, ...]
 Matrix = tuple[Row, ...]
 
 MAX_STATE = 4
-_DENOMINATOR = 16
+_DENOMINATOR = 8
+_NEAR = 0.02
 _BEAM, _ROUNDS = 12, 6
 
 
@@ -39,34 +40,46 @@ class StateSpace:
     d: Matrix
 
 
-def simple(value: float, denominator: int = _DENOMINATOR) -> Fraction:
-    """The nearest integer if it is within 0.02, else the nearest fraction of a small denominator."""
-    near = round(value)
-    return Fraction(near) if abs(value - near) < 0.02 else Fraction(value).limit_denominator(denominator)
+def simple(value: float, denominator: int = _DENOMINATOR) -> Fraction | None:
+    """The fraction p/q of smallest q within 0.02/q² of the value; None if there is none.
+
+    The tolerance shrinks with q so that few numbers are taken for simple by chance: a random one in twelve.
+    """
+    for q in range(1, denominator + 1):
+        p = round(value * q)
+        if abs(value - p / q) * q * q <= _NEAR:
+            return Fraction(p, q)
+    return None
 
 
-def window(markov: Float[np.ndarray, "lags d_out d_in"], names: Sequence[str], outputs: Sequence[str]) -> StepProgram:
-    """y = Σ M[k] x[t-k] with the past inputs as named delays; the last name "1" is the constant input."""
-    reach = [max((k for k in range(len(markov)) if markov[k, :, j].any()), default=0) for j in range(len(names))]
-    inputs = [name for name in names if name != "1"]
+def window(
+    markov: Float[np.ndarray, "lags d_out d_in"], names: Sequence[str], outputs: Sequence[str]
+) -> StepProgram | None:
+    """y = Σ M[k] x[t-k] with the past inputs as named delays; the last input is the constant 1. None if a coefficient
+    is no simple fraction."""
+    inputs = tuple(names[:-1])
+    reach = [max((k for k in range(len(markov)) if markov[k, :, j].any()), default=0) for j in range(len(inputs))]
 
     def term(j: int, k: int) -> Expr:
-        return Name(names[j] if k == 0 else f"{names[j]}{k}")
+        return Name(inputs[j] if k == 0 else f"{inputs[j]}{k}")
 
     body = []
     for i, output in enumerate(outputs):
-        lags = [(k, j) for k in range(len(markov)) for j in range(len(inputs))]
-        constant = simple(float(markov[:, i, len(inputs) :].sum()))
-        body.append(assign(output, linear([(simple(float(markov[k, i, j])), term(j, k)) for k, j in lags], constant)))
+        constant = simple(float(markov[:, i, -1].sum()))
+        factors = {(k, j): simple(float(markov[k, i, j])) for k in range(len(markov)) for j in range(len(inputs))}
+        if constant is None or None in factors.values():
+            return None
+        body.append(assign(output, linear([(f, term(j, k)) for (k, j), f in factors.items() if f], constant)))
     state = []
-    for j in range(len(inputs)):
-        state += [(f"{names[j]}{k}", Fraction(0)) for k in range(1, reach[j] + 1)]
-        body += [assign(f"{names[j]}{k}", term(j, k - 1)) for k in range(reach[j], 0, -1)]
-    return tidy(StepProgram(tuple(inputs), tuple(outputs), tuple(state), tuple(body)))
+    for j, name in enumerate(inputs):
+        state += [(f"{name}{k}", Fraction(0)) for k in range(1, reach[j] + 1)]
+        body += [assign(f"{name}{k}", term(j, k - 1)) for k in range(reach[j], 0, -1)]
+    return tidy(StepProgram(inputs, tuple(outputs), tuple(state), tuple(body)))
 
 
 def state_space(markov: Float[np.ndarray, "lags d_out d_in"], tolerance: float) -> StateSpace | None:
-    """A minimal realisation that reproduces all lags to within `tolerance`; None if that takes more than 4 states."""
+    """A minimal realisation that reproduces all lags to within `tolerance`; None if that takes more than 4 states or
+    numbers that are no simple fractions."""
     lags, d_out = markov.shape[:2]
     depth = min(MAX_STATE, (lags - 1) // 2)
     width = lags - 1 - depth
@@ -79,7 +92,7 @@ def state_space(markov: Float[np.ndarray, "lags d_out d_in"], tolerance: float) 
     }
     scale = max(1.0, max(float(np.abs(row).max()) for row in rows.values()))
     basis: list[tuple[int, int]] = []
-    combos: dict[tuple[int, int], dict[tuple[int, int], Fraction]] = {}
+    combos: dict[tuple[int, int], dict[tuple[int, int], Fraction | None]] = {}
     for k, i in rows:
         if (k, i) in combos or (k > 0 and (k - 1, i) not in basis):
             continue
@@ -97,22 +110,32 @@ def state_space(markov: Float[np.ndarray, "lags d_out d_in"], tolerance: float) 
 def _assemble(
     markov: Float[np.ndarray, "lags d_out d_in"],
     basis: list[tuple[int, int]],
-    combos: dict[tuple[int, int], dict[tuple[int, int], Fraction]],
-) -> StateSpace:
-    def row(key: tuple[int, int]) -> Row:
+    combos: dict[tuple[int, int], dict[tuple[int, int], Fraction | None]],
+) -> StateSpace | None:
+    """The matrices, if all their entries are simple fractions."""
+
+    def row(key: tuple[int, int]) -> list[Fraction | None]:
         if key in basis:
-            return tuple(Fraction(int(other == key)) for other in basis)
-        return tuple(combos[key].get(other, Fraction(0)) for other in basis)
+            return [Fraction(int(other == key)) for other in basis]
+        return [combos[key].get(other, Fraction(0)) for other in basis]
 
-    def lag(k: int, i: int) -> Row:
-        return tuple(simple(float(v), 4 * _DENOMINATOR) for v in markov[k, i])
+    def lag(k: int, i: int) -> list[Fraction | None]:
+        return [simple(float(v)) for v in markov[k, i]]
 
-    return StateSpace(
-        tuple(row((k + 1, i)) for k, i in basis),
-        tuple(lag(k + 1, i) for k, i in basis),
-        tuple(row((0, i)) for i in range(markov.shape[1])),
-        tuple(lag(0, i) for i in range(markov.shape[1])),
-    )
+    parts = [
+        _exact([row((k + 1, i)) for k, i in basis]),
+        _exact([lag(k + 1, i) for k, i in basis]),
+        _exact([row((0, i)) for i in range(markov.shape[1])]),
+        _exact([lag(0, i) for i in range(markov.shape[1])]),
+    ]
+    a, b, c, d = parts
+    return None if a is None or b is None or c is None or d is None else StateSpace(a, b, c, d)
+
+
+def _exact(rows: Sequence[Sequence[Fraction | None]]) -> Matrix | None:
+    if any(value is None for row in rows for value in row):
+        return None
+    return tuple(tuple(value for value in row if value is not None) for row in rows)
 
 
 def _cost(space: StateSpace) -> float:

@@ -20,7 +20,8 @@ from pellucid.code.realise import shortest_program, simple, state_space, window
 from pellucid.code.steps import StepProgram, program_bits, run
 
 _FIT = 0.98
-_WHOLE = 0.05
+_NEAR, _ON = 0.25, 0.05
+"""How far from integers a response may be to be read as integers, and need not be to be read as fractions only."""
 
 
 @dataclass(frozen=True)
@@ -121,28 +122,36 @@ def read_recurrence(f: SequenceFunction, inputs: Inputs, budget: float = 10.0, s
     return Recurrence(best[2], best[1], response, best[3], tuple(trail))
 
 
+def _rounded(value: float) -> float:
+    """The simple fraction at a value, or the value."""
+    found = simple(value)
+    return value if found is None else float(found)
+
+
 def _candidates(
     response: Response, d_out: int, deadline: float, trail: list[tuple[str, str]]
 ) -> list[tuple[str, StepProgram]]:
+    """Windows and state spaces, over integers if the response is near them, over fractions if it is not on them."""
     names, outputs = names_of(response.markov.shape[2], d_out)
     measured = _with_constant(response)
     whole = np.rint(measured)
-    fraction = np.vectorize(lambda v: float(simple(v)))(measured)
-    constant = bool(whole[..., -1].any())
-    named, kept = ((*names, "1"), slice(None)) if constant else (names, slice(-1))
+    gap = float(np.abs(measured - whole).max())
+    readings = [("integers", whole, whole, 1e-6)] if gap < _NEAR else []
+    if gap > _ON:
+        readings.append(("fractions", np.vectorize(_rounded)(measured), measured, 0.02))
     found = []
-    for label, markov in (("integers", whole), ("fractions", fraction)):
-        steady = not (markov[1:, :, -1]).any()
-        if steady and not markov[-1, :, :-1].any():
-            found.append(("window", window(markov, (*names, "1"), outputs)))
-            trail.append((f"finite response, {label}", "yes"))
+    for label, rounded, seen, tolerance in readings:
         if time.monotonic() > deadline:
-            trail.append(("recurrence", "not tried: out of time"))
-            return found
-    near = float(np.abs(measured - whole).max()) < _WHOLE
-    for label, markov, tolerance in (("integers", whole, 1e-6), ("fractions", measured, 0.02))[: 1 if near else 2]:
-        space = state_space(markov[..., kept], tolerance)
-        trail.append((f"state space, {label}", "none of up to 4 states" if space is None else f"{len(space.a)} states"))
+            trail.append((label, "not tried: out of time"))
+            break
+        names_, used = ((*names, "1"), seen) if rounded[..., -1].any() else (names, seen[..., :-1])
+        steady = not rounded[1:, :, -1].any() and not rounded[-1, :, :-1].any()
+        finite = window(rounded, (*names, "1"), outputs) if steady else None
+        space = state_space(used, tolerance)
+        trail.append((f"window over {label}", "none" if finite is None else "found"))
+        trail.append((f"recurrence over {label}", "none" if space is None else f"{len(space.a)} states"))
+        if finite is not None:
+            found.append(("window", finite))
         if space is not None and space.a:
-            found.append(("recurrence", shortest_program(space, named, outputs)))
+            found.append(("recurrence", shortest_program(space, names_, outputs)))
     return found

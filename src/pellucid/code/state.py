@@ -33,8 +33,10 @@ from pellucid.code.recurrence import Response, names_of, read_recurrence
 from pellucid.code.running import read_running
 from pellucid.code.steps import StepProgram, program_bits, run
 
-EXPLAINED = 0.8
+EXPLAINED = 0.9
 """Share of the variance of the raw outputs that a program must account for."""
+TYPICAL_GAP = 0.2
+"""Distance of the raw outputs from a program's that it may have, root mean square."""
 
 _FRESH = 2048
 _GROWING = 16.0
@@ -176,8 +178,9 @@ def _tested(
     if fresh.mismatches:
         trail.append((label, f"{fresh.mismatches} of {_FRESH} differ"))
         return []
-    if fresh.explained < EXPLAINED:
-        trail.append((label, f"rejected: explains only {max(0.0, fresh.explained):.0%} of the raw outputs"))
+    if fresh.explained < EXPLAINED or fresh.typical_gap > TYPICAL_GAP:
+        share = f"explains {max(0.0, fresh.explained):.0%} of the raw outputs, {fresh.typical_gap:.2f} away"
+        trail.append((label, f"rejected: equal by rounding only ({share})"))
         return []
     measured = drift(f, program, inputs, options.limit, seed=options.seed + 1)
     trail.append((label, f"agree; up to length {measured.agree_up_to}"))

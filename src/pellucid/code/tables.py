@@ -105,9 +105,12 @@ def _terms(weights: Sequence[int], names: Sequence[str]) -> list[tuple[int, Expr
     return [(int(w), Name(name)) for w, name in zip(weights, names, strict=True)]
 
 
-def _affine(keys: Keys, values: Values, names: Sequence[str]) -> Expr:
+def _affine(keys: Keys, values: Values, names: Sequence[str]) -> Expr | None:
     design = np.c_[keys, np.ones(len(keys))].astype(float)
-    weights = [simple(float(w)) for w in np.linalg.lstsq(design, values.astype(float), rcond=None)[0]]
+    solved = [simple(float(w)) for w in np.linalg.lstsq(design, values.astype(float), rcond=None)[0]]
+    weights = [w for w in solved if w is not None]
+    if len(weights) < len(solved):
+        return None
     return linear([(w, Name(name)) for w, name in zip(weights, names, strict=False)], weights[-1])
 
 
@@ -135,7 +138,7 @@ def _threshold(keys: Keys, values: Values, names: Sequence[str]) -> Expr | None:
     whole = np.rint(found.x).astype(int)
     weights = whole[:width] - whole[width:-1]
     least = int((keys @ weights)[on].min())
-    return call("ge", linear(_terms(weights, names)), number(least))
+    return call("ge", linear(_terms(weights.tolist(), names)), number(least))
 
 
 def _grid(width: int, choices: Sequence[int]) -> Int64[np.ndarray, "options width"]:
@@ -173,7 +176,7 @@ def _quotient(keys: Keys, values: Values, names: Sequence[str]) -> Expr | None:
         if len(fits):
             best = min(fits, key=lambda i: (np.abs(weights[i]).sum() + (not least[i] <= 0 <= most[i]), i))
             constant = 0 if least[best] <= 0 <= most[best] else int(least[best])
-            return call("floordiv", linear(_terms(weights[best], names), constant), number(m))
+            return call("floordiv", linear(_terms(weights[best].tolist(), names), constant), number(m))
     return None
 
 
