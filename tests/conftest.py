@@ -5,4 +5,4 @@ import os
 from jaxtyping import install_import_hook
 
 if os.environ.get("PELLUCID_TYPECHECK", "1") == "1":
-    install_import_hook("pellucid", "beartype.beartype")
+    install_import_hook("pellucid", "typechecker.check")

@@ -62,6 +62,11 @@ class Batch:
         """Return the samples at `index` (a slice or a tensor of row numbers)."""
         return Batch({name: array[index] for name, array in self.arrays.items()})
 
+    def floating(self, which: bool | Collection[Argument] = True) -> Batch:
+        """Return the same samples with integers and booleans as float32: of all arguments, or of those named."""
+        chosen = self.arrays if which is True else which or ()
+        return Batch({k: a.to(torch.float32) if k in chosen else a for k, a in self.arrays.items()})
+
     def cut(self, rows: int) -> Iterator[Batch]:
         """Yield the samples in batches of at most `rows`."""
         for start in range(0, len(self), rows):

@@ -144,12 +144,7 @@ class Domain:
 
     def floating(self, which: bool | Collection[Argument] = True) -> Domain:
         """Return the same domain with integers and booleans as float32: of all arguments, or of those named."""
-
-        def convert(choice: Batch) -> Batch:
-            chosen = choice.arrays if which is True else which or ()
-            return Batch({k: a.to(torch.float32) if k in chosen else a for k, a in choice.arrays.items()})
-
-        return Domain(tuple(Block(tuple(map(convert, b.choices)), b.stacked) for b in self.blocks))
+        return Domain(tuple(Block(tuple(c.floating(which) for c in b.choices), b.stacked) for b in self.blocks))
 
     def batches(self, rows: int = 256) -> Iterator[Batch]:
         """Yield every sample once, in batches of at most `rows` samples of one shape."""

@@ -107,6 +107,12 @@ class Inputs:
             b"".join(key for batch in self.samples for key in keys(batch)), digest_size=16
         ).hexdigest()
 
+    def floating(self, which: bool | Collection[Argument] = True) -> Inputs:
+        """Return the same samples with integers and booleans as float32: of all arguments, or of those named."""
+        if isinstance(self.samples, Domain):
+            return Inputs(self.samples.floating(which), self.description)
+        return Inputs(tuple(batch.floating(which) for batch in self.samples), self.description)
+
     def take(self, rows: int, seed: int = 0) -> Inputs:
         """Return at most `rows` of these samples, drawn with a seed. A part of a domain is no domain: it is sampled."""
         if len(self) <= rows:
@@ -153,7 +159,7 @@ def gather(
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: no samples would be left: give at least 1")
     if isinstance(inputs, Inputs):
-        gathered = inputs
+        gathered = inputs.floating(floating) if floating else inputs
     elif isinstance(inputs, Domain):
         gathered = _whole(inputs.floating(floating) if floating else inputs, DOMAIN_LIMIT if limit is None else limit)
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -131,7 +131,7 @@ def walk_arg(arg: Arg) -> Iterator[Arg]:
         yield arg
 
 
-def map_arg(change: Callable[[Arg], Arg], arg: Arg) -> Arg:
+def map_arg(change: Callable[[Arg], Any], arg: Arg) -> Any:
     """The nested argument with `change` applied to each leaf."""
     return tuple(map_arg(change, item) for item in arg) if isinstance(arg, tuple) else change(arg)
 

@@ -21,7 +21,7 @@ def zeros(shape: Sequence[int], dtype: str = "float32") -> Tensor:
     return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
 
 
-def full(shape: Sequence[int], value: float, dtype: str = "float32") -> Tensor:
+def full(shape: Sequence[int], value: float | int, dtype: str = "float32") -> Tensor:
     """One value everywhere."""
     return torch.full(tuple(shape), value, dtype=getattr(torch, dtype))
 
@@ -56,7 +56,8 @@ def flatten(x: Tensor, start: int, end: int = -1) -> Tensor:
 
 def unflatten(x: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
     """One axis as several; -1 is worked out."""
-    return x.unflatten(axis, tuple(sizes))
+    axis = axis % x.ndim
+    return x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :])
 
 
 def transpose(x: Tensor, a: int, b: int) -> Tensor:
@@ -135,7 +136,7 @@ def index(x: Tensor, where: Sequence[Tensor | None]) -> Tensor:
     return x[tuple(slice(None) if part is None else part for part in where)]
 
 
-def pad(x: Tensor, widths: Sequence[int], value: float = 0.0) -> Tensor:
+def pad(x: Tensor, widths: Sequence[int], value: float | int = 0.0) -> Tensor:
     """Constant padding; widths as (left, right) pairs from the last axis backwards."""
     return F.pad(x, tuple(widths), value=value)
 
@@ -288,22 +289,22 @@ def hardsigmoid(x: Tensor) -> Tensor:
     return F.hardsigmoid(x)
 
 
-def clip(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+def clip(x: Tensor, low: float | int | None = None, high: float | int | None = None) -> Tensor:
     """Kept between two bounds."""
     return torch.clamp(x, low, high)
 
 
-def minimum(x: Tensor, y: Tensor) -> Tensor:
+def minimum(x: Tensor | float | int, y: Tensor | float | int) -> Tensor:
     """The smaller, element by element."""
     return torch.minimum(torch.as_tensor(x), torch.as_tensor(y))
 
 
-def maximum(x: Tensor, y: Tensor) -> Tensor:
+def maximum(x: Tensor | float | int, y: Tensor | float | int) -> Tensor:
     """The larger, element by element."""
     return torch.maximum(torch.as_tensor(x), torch.as_tensor(y))
 
 
-def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def where(condition: Tensor, x: Tensor | float | int, y: Tensor | float | int) -> Tensor:
     """x where the condition holds, else y."""
     return torch.where(condition, x, y)
 
@@ -313,7 +314,7 @@ def logical_not(x: Tensor) -> Tensor:
     return torch.logical_not(x)
 
 
-def masked_fill(x: Tensor, mask: Tensor, value: float) -> Tensor:
+def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float | int) -> Tensor:
     """`value` where the mask is true, else x."""
     return x.masked_fill(mask, value)
 
