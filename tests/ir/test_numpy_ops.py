@@ -69,6 +69,7 @@ CASES: dict[str, list[Case]] = {
     "size": [case(SHAPED, 1), case(SHAPED, -1)],
     "reshape": [case(SHAPED, (6, -1)), case(SHAPED.transpose(1, 2), (8, 15))],
     "flatten": [case(SHAPED, 1), case(SHAPED, 0, 1), case(SHAPED, -2, -1), case(SHAPED, 2, 2)],
+    "unflatten": [case(real(2, 12, 3), 1, (4, -1)), case(real(2, 12), -1, (2, 2, 3))],
     "transpose": [case(SHAPED, 1, 2), case(SHAPED, -1, 0)],
     "permute": [case(SHAPED, (3, 0, 2, 1)), case(SHAPED, (0, -1, 1, 2))],
     "unsqueeze": [case(SHAPED, 0), case(SHAPED, 2), case(SHAPED, -1), case(SHAPED, 4)],
@@ -187,6 +188,12 @@ CASES: dict[str, list[Case]] = {
         cells(cell, layers, directions, biases)
         for cell in ("rnn_tanh", "rnn_relu", "gru", "lstm")
         for layers, directions, biases in ((1, 1, True), (2, 1, False), (2, 2, True))
+    ],
+    "recurrent_cell": [
+        case(f"{cell}_cell", real(2, 3), states, (real(gates * 5, 3), real(gates * 5, 5), *biases))
+        for cell, gates in (("rnn_tanh", 1), ("rnn_relu", 1), ("gru", 3), ("lstm", 4))
+        for states in [(real(2, 5), real(2, 5, scale=0.3))[: 1 + (cell == "lstm")]]
+        for biases in ((real(gates * 5), real(gates * 5, scale=0.5)), ())
     ],
     "lookup": [
         case(((0, 1), (1, 0)), (whole(3, 4, low=0, high=2), whole(3, 4, low=0, high=2))),

@@ -20,8 +20,8 @@ def emit(program: Program, directory: str | PathLike[str], dialect: Dialect | No
     Args:
         program: what to write.
         directory: a new or empty one, or one that pellucid wrote.
-        dialect: what program.py computes with; None for numpy where that can be (see `dialect_of`), else torch. Where the
-            rounding of single precision decides the outputs, only torch gives them as the network did.
+        dialect: what program.py computes with; None for numpy where that can be (see `dialect_of`), else torch. Where
+            the rounding of single precision decides the outputs, only torch gives them as the network did.
 
     Raises:
         BadInput: the directory is not ours, or cannot be written.

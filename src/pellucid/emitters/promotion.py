@@ -16,7 +16,6 @@ from jaxtyping import Shaped
 
 from pellucid.ir.graph import Arg, Block, Node, Ref, ValueType, Weight, leaves
 from pellucid.ir.primitives import TORCH
-from pellucid.ir.program import Program
 
 NUMBERS = {bool: "a truth value", int: "an integer", float: "a real number"}
 """Element types of plain Python numbers; they take the type of an array that they meet, if it can hold them."""
@@ -27,9 +26,11 @@ _COUNTING = frozenset({"total", "cumsum"})
 _REAL = frozenset("exp log sqrt rsqrt reciprocal sin cos erf tanh sigmoid".split())  # noqa: SIM905
 
 
-def with_casts(program: Program, block: Block) -> Block:
-    """`block` with the casts that make it compute in numpy what it computes in torch."""
-    return _Typing(program.values, program.weights).block(block)
+def with_casts(
+    block: Block, types: Mapping[str, ValueType], weights: Mapping[str, Shaped[torch.Tensor, "..."]]
+) -> Block:
+    """`block` with the casts that make it compute in numpy what it computes in torch; `types` of values, if known."""
+    return _Typing(types, weights).block(block)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pellucid.emitters.sources import Dialect, copied, names_in
 from pellucid.ir.expressions import broken, literal
 from pellucid.ir.graph import Block, Node, ValueType, leaves
 from pellucid.ir.likeness import Likeness, Variant, path_of_weights
-from pellucid.ir.naming import all_nodes, distinct, identifier, parameter_names, relative
+from pellucid.ir.naming import all_nodes, distinct, identifier, parameter_names, relative, types_in
 from pellucid.ir.notes import ReadingKind
 from pellucid.ir.numpy_ops import NUMPY
 from pellucid.ir.primitives import STRUCTURAL
@@ -77,7 +77,8 @@ def program_source(program: Program, dialect: Dialect | None = None) -> Source:
     if dialect == "numpy":
         for function in program.functions.values():
             for reading in function.readings:
-                bodies[function.name, reading.kind] = with_casts(program, reading.body)
+                types = types_in(program, function, reading.kind)
+                bodies[function.name, reading.kind] = with_casts(reading.body, types, program.weights)
     emitter = _Emitter(program, dialect, plan(Likeness(program, parameter_names(program), bodies)))
     return emitter.source()
 
@@ -144,7 +145,8 @@ class _Emitter:
         if part.name not in self.listings:
             variant, likeness = part.variants[0], self.plan.likeness
             function = self.program[variant.function]
-            place = Place(function.name, function.scope, function.name == self.program.entry, self.program.values)
+            types = types_in(self.program, function, variant.kind)
+            place = Place(function.name, function.scope, function.name == self.program.entry, types)
             style = _Style(self, function, variant.inner)
             self.listings[part.name] = write_block(
                 likeness.body(variant), likeness.names[function.name], place, style, OWN

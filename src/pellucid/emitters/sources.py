@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 from pellucid.ir import numpy_arrays, numpy_layers, torch_ops
 
@@ -25,8 +25,8 @@ def copied(names: Iterable[str], dialect: Dialect) -> tuple[str, ...]:
         name = waiting.pop()
         if name not in wanted:
             wanted.add(name)
-            waiting += [called for called in names_in(_source(known[name])) if called in known]
-    return tuple(_source(function).strip() for name, function in known.items() if name in wanted)
+            waiting += [called for called in names_in(known[name]) if called in known]
+    return tuple(source for name, source in known.items() if name in wanted)
 
 
 def names_in(source: str) -> set[str]:
@@ -37,17 +37,12 @@ def names_in(source: str) -> set[str]:
 
 
 @cache
-def _functions(dialect: Dialect) -> Mapping[str, Callable[..., Any]]:
+def _functions(dialect: Dialect) -> Mapping[str, str]:
     """Functions of the primitives' modules, helpers included, as they stand in the files."""
-    found: dict[str, Callable[..., Any]] = {}
-    for module in _MODULES[dialect]:
-        members = [
-            item for item in inspect.getmembers(module, inspect.isfunction) if item[1].__module__ == module.__name__
-        ]
-        found.update(sorted(members, key=lambda item: item[1].__code__.co_firstlineno))
-    return found
-
-
-@cache
-def _source(function: Callable[..., Any]) -> str:
-    return inspect.getsource(function)
+    texts = [inspect.getsource(module) for module in _MODULES[dialect]]
+    return {
+        node.name: ast.get_source_segment(text, node) or ""
+        for text in texts
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef)
+    }

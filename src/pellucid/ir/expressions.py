@@ -38,6 +38,7 @@ class Expr:
         depth: how many calls are nested in it.
         nodes: ids of the nodes it computes.
         plain: whether it is a literal.
+        base, subscripts: what is subscripted and by what, axis by axis, if it is a subscript of known axes.
     """
 
     text: str
@@ -46,6 +47,8 @@ class Expr:
     depth: int = 0
     nodes: tuple[str, ...] = ()
     plain: bool = False
+    base: str = ""
+    subscripts: tuple[str, ...] = ()
 
 
 def name(text: str) -> Expr:
@@ -85,8 +88,11 @@ def bracketed(part: Expr, lowest: int) -> str:
     return part.text if part.level >= lowest else f"({part.text})"
 
 
-def operation(node: Node, args: Sequence[Expr | None], options: Mapping[str, Expr]) -> Expr:
-    """A primitive applied to its arguments: an operator, a subscript or a call; an argument None is Python's None."""
+def operation(node: Node, args: Sequence[Expr | None], options: Mapping[str, Expr], rank: int | None = None) -> Expr:
+    """A primitive applied to its arguments: an operator, a subscript or a call; an argument None is Python's None.
+
+    `rank` is the number of axes of the first argument, if it is known.
+    """
     parts = [arg if arg is not None else Expr("None") for arg in args]
     if node.op in OPERATORS:
         return _binary(node, parts)
@@ -95,8 +101,9 @@ def operation(node: Node, args: Sequence[Expr | None], options: Mapping[str, Exp
         return joined(symbol + bracketed(parts[0], level), level, parts, node)
     if node.op == "matmul" and not options:
         return _infix("@", OPERATORS["mul"][1], parts, node)
-    if not options and (subscript := _subscript(node, parts)) is not None:
-        return joined(f"{bracketed(parts[0], ATOM)}{subscript}", ATOM, parts, node)
+    if not options and (found := _subscript(node, parts, rank)) is not None:
+        whole = joined(found.text, ATOM, parts, node)
+        return replace(whole, base=found.base, subscripts=found.subscripts)
     if node.op in TORCH:
         return call(node.op, _without_defaults(node, parts, options), [*parts, *options.values()], node)
     return _opaque(node, parts, options)
@@ -141,36 +148,53 @@ def _infix(symbol: str, level: int, parts: Sequence[Expr], node: Node) -> Expr:
     return joined(f"{left} {symbol} {bracketed(parts[1], level + 1)}", level, parts, node)
 
 
-def _subscript(node: Node, parts: Sequence[Expr]) -> str | None:
+def _subscript(node: Node, parts: Sequence[Expr], rank: int | None) -> Expr | None:
+    """The node as a subscript, if it can be one."""
+    whole = bracketed(parts[0], ATOM)
     if node.op == "size":
-        return f".shape[{parts[1].text}]"
+        return Expr(f"{whole}.shape[{parts[1].text}]")
     if node.op == "index":
-        return f"[{', '.join(':' if item == 'None' else item for item in _items(parts[1].text[1:-1]))}]"
-    axis = node.args[1] if len(node.args) > 1 else None
-    if type(axis) is not int or not -3 <= axis <= 4:
+        return Expr(f"{whole}[{', '.join(':' if item == 'None' else item for item in _items(parts[1].text[1:-1]))}]")
+    if node.op == "stack" and isinstance(node.args[0], tuple) and len(node.args[0]) == 1 and node.args[1] == -1:
+        return Expr(f"{parts[0].text[1:-2]}[..., None]") if parts[0].text[1:-2].isidentifier() else None
+    if node.op not in ("select", "slice_axis") or type(node.args[1]) is not int:
         return None
-    if node.op == "select":
-        return _along(axis, parts[2].text)
-    if node.op == "slice_axis":
-        bounds = [
-            "" if part.text == "None" or node.args[i] == _NEVER else part.text for i, part in enumerate(parts[2:], 2)
-        ]
-        start, stop, step = (*bounds, *("", "", "1")[len(bounds) :])
-        return _along(axis, f"{start}:{stop}{'' if step == '1' else f':{step}'}")
-    return None
+    axis = node.args[1] if rank is None or node.args[1] >= 0 else node.args[1] + rank
+    if not -3 <= axis <= 4:
+        return None
+    return _along(parts[0], axis, parts[2].text if node.op == "select" else _range(node, parts[2:]))
 
 
-def _along(axis: int, inside: str) -> str:
-    """The subscript of one axis, all others whole."""
-    if axis >= 0:
-        return f"[{':, ' * axis}{inside}]"
-    return f"[..., {inside}{', :' * (-axis - 1)}]"
+def _range(node: Node, bounds: Sequence[Expr]) -> str:
+    texts = ["" if b.text == "None" or node.args[i] == _NEVER else b.text for i, b in enumerate(bounds, 2)]
+    start, stop, step = (*texts, *("", "", "1")[len(texts) :])
+    return f"{start}:{stop}{'' if step == '1' else f':{step}'}"
 
 
-def at_step(sequence: Expr, axis: int, t: str) -> Expr:
+def _along(whole: Expr, axis: int, item: str) -> Expr:
+    """`whole` with a subscript of one axis, all others whole; joins a subscript that `whole` already has."""
+    if axis < 0:
+        return Expr(f"{bracketed(whole, ATOM)}[..., {item}{', :' * (-axis - 1)}]")
+    kept = [place for place, text in enumerate(whole.subscripts) if ":" in text]
+    place = kept[axis] if axis < len(kept) else len(whole.subscripts) + axis - len(kept)
+    before = list(whole.subscripts) + [":"] * (place + 1 - len(whole.subscripts))
+    if not whole.base or before[place] != ":":
+        before, place, base = [":"] * (axis + 1), axis, bracketed(whole, ATOM)
+    else:
+        base = whole.base
+    before[place] = item
+    return Expr(f"{base}[{', '.join(before)}]", base=base, subscripts=tuple(before))
+
+
+def at_step(sequence: Expr, axis: int, rank: int | None, t: str) -> Expr:
     """One entry of a sequence along its time axis."""
-    subscript = _along(axis, t) if -3 <= axis <= 4 else f".swapaxes(0, {axis})[{t}]"
-    return replace(sequence, text=f"{bracketed(sequence, ATOM)}{subscript}", reads=sequence.reads | {t})
+    axis = axis if rank is None or axis >= 0 else axis + rank
+    if not -3 <= axis <= 4:
+        return replace(
+            sequence, text=f"{bracketed(sequence, ATOM)}.swapaxes(0, {axis})[{t}]", reads=sequence.reads | {t}
+        )
+    found = _along(sequence, axis, t)
+    return replace(found, reads=sequence.reads | {t}, depth=sequence.depth, nodes=sequence.nodes)
 
 
 @functools.cache

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pellucid.ir.graph import Arg, Block, Node, Ref, Weight
-from pellucid.ir.naming import given_name, kind_of_value, parameter_names, relative
+from pellucid.ir.graph import Arg, Block, Node, Ref, ValueType, Weight
+from pellucid.ir.naming import given_name, kind_of_value, parameter_names, relative, types_in
 from pellucid.ir.notes import ReadingKind
 from pellucid.ir.program import Function, Program
 
@@ -49,7 +49,7 @@ class Likeness:
         """Equal for variants of equal text."""
         if variant not in self.digests:
             function = self.program[variant.function]
-            reader = _Reader(self, function, variant.inner)
+            reader = _Reader(self, function, variant.inner, types_in(self.program, function, variant.kind))
             content = (self.names[function.name], reader.block(self.body(variant)))
             self.digests[variant] = hashlib.sha256(repr(content).encode()).hexdigest()
         return self.digests[variant]
@@ -58,8 +58,10 @@ class Likeness:
 class _Reader:
     """Reads blocks of one function into plain tuples."""
 
-    def __init__(self, likeness: Likeness, function: Function, inner: ReadingKind | None) -> None:
-        self.likeness, self.function, self.inner = likeness, function, inner
+    def __init__(
+        self, likeness: Likeness, function: Function, inner: ReadingKind | None, types: Mapping[str, ValueType]
+    ) -> None:
+        self.likeness, self.function, self.inner, self.types = likeness, function, inner, types
         self.numbers: dict[str, int] = {}
 
     def block(self, block: Block) -> object:
@@ -70,7 +72,8 @@ class _Reader:
 
     def _value(self, value: str) -> object:
         self.numbers[value] = len(self.numbers)
-        return given_name(value), kind_of_value(self.likeness.program.values.get(value))
+        kind = self.types.get(value)
+        return given_name(value), kind_of_value(kind), None if kind is None else len(kind.axes)
 
     def _node(self, node: Node) -> object:
         args = [self._arg(arg) for arg in node.args]
@@ -116,7 +119,7 @@ class _Reader:
         )
 
     def _size(self, node: Node) -> object:
-        source, kinds = node.args[0] if node.args else None, self.likeness.program.values
+        source, kinds = node.args[0] if node.args else None, self.types
         if node.op != "size" or not isinstance(source, Ref) or source.name not in kinds:
             return None
         axes, axis = kinds[source.name].axes, node.args[1]

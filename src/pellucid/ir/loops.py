@@ -149,8 +149,9 @@ def write_scan(writer: Writer, node: Node) -> None:
     lists = _open_lists(writer, node, len(starts), guarded)
     t = writer.fresh("t", guarded)
     writer.emit(f"for {t} in range({bracketed(along[0], ATOM)}.shape[{axis}]):", nodes=(node.id,))
-    inputs = [*map(name, names), *(at_step(whole, axis, t) for whole in along), *settled]
-    writer.lines.extend(_body_lines(writer, node, inputs, names, lists))
+    elements = [at_step(whole, axis, writer.rank(arg), t) for whole, arg in zip(along, sequences, strict=True)]
+    guarded |= {t, *lists.values()}
+    writer.lines.extend(_body_lines(writer, node, [*map(name, names), *elements, *settled], names, lists, guarded))
     for value, local in zip(node.outputs, names, strict=False):
         writer.hold(value, local)
     for place, local in lists.items():
@@ -180,14 +181,22 @@ def _open_lists(writer: Writer, node: Node, states: int, guarded: set[str]) -> d
 
 
 def _body_lines(
-    writer: Writer, node: Node, inputs: Sequence[Expr], names: Sequence[str], lists: Mapping[int, str]
+    writer: Writer,
+    node: Node,
+    inputs: Sequence[Expr],
+    names: Sequence[str],
+    lists: Mapping[int, str],
+    guarded: Collection[str],
 ) -> list[Line]:
     """The lines of one step, which ends with the outputs appended and the states changed."""
     assert node.body is not None
     finals = node.body.outputs[: len(names)]
     block = Block(node.body.inputs, node.body.nodes, (*finals, *(node.body.outputs[place] for place in lists)))
-    inner = writer.nested(block, dict(zip(finals, names, strict=True)))
+    inner = writer.nested(block, dict(zip(finals, names, strict=True)), guarded)
     sequences = node.args[1] if isinstance(node.args[1], tuple) else ()
+    for value, sequence in zip(block.inputs[len(names) :], sequences, strict=False):
+        rank = writer.rank(sequence)
+        inner.ranks[value] = None if rank is None else rank - 1
     for position, (value, expr) in enumerate(zip(block.inputs, inputs, strict=True)):
         if position < len(names):
             inner.hold(value, expr.text)

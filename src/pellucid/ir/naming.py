@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 
 from pellucid.ir.graph import Block, Node, Ref, ValueType, refs
+from pellucid.ir.notes import ReadingKind
 from pellucid.ir.primitives import OPERATORS, PREFIXES, TORCH
 from pellucid.ir.program import Function, Program
 
@@ -43,19 +44,9 @@ HINTS = frozenset({"mask", "cos", "sin", "ids", "q", "k", "v", "condition"})
 """Parameters of primitives whose names say what the argument is."""
 
 RESHAPING = frozenset(
-    (
-        "reshape",
-        "transpose",
-        "permute",
-        "unsqueeze",
-        "squeeze",
-        "expand",
-        "split_heads",
-        "repeat_heads",
-        "rotary",
-        "cast",
-    )
-)
+    ("reshape", "unflatten", "transpose", "permute", "unsqueeze", "squeeze", "expand", "split_heads", "repeat_heads",
+     "rotary", "cast")
+)  # fmt: skip
 """Operations whose result is called what their first argument is called."""
 
 _EXPORTED = re.compile(r"(_(before|last|sequence|\d+))+$")
@@ -96,6 +87,13 @@ def kind_of_value(kind: ValueType | None) -> str:
     """A key of GENERIC."""
     dtype = kind.dtype if kind is not None else "float32"
     return "truth" if dtype == "bool" else "real" if "float" in dtype else "whole"
+
+
+def types_in(program: Program, function: Function, kind: ReadingKind) -> Mapping[str, ValueType]:
+    """Types of the values in a reading: all for the exact one; for others, whose names are new, of the signature."""
+    if kind == "weights":
+        return program.values
+    return {v: program.values[v] for v in (*function.inputs, *function.outputs) if v in program.values}
 
 
 def parameter_names(program: Program) -> dict[str, tuple[str, ...]]:

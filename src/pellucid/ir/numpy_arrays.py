@@ -7,11 +7,14 @@ Element types follow torch: an integer array that meets a real number becomes fl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+else:
+    Array = np.ndarray | np.generic  # numpy turns arrays without axes into scalars
 
 
 def _floating(x: Array) -> Array:
@@ -41,7 +44,7 @@ def zeros(shape: Sequence[int], dtype: str = "float32") -> Array:
     return np.zeros(tuple(shape), dtype)
 
 
-def full(shape: Sequence[int], value: float, dtype: str = "float32") -> Array:
+def full(shape: Sequence[int], value: float | int, dtype: str = "float32") -> Array:
     """One value everywhere."""
     return np.full(tuple(shape), value, dtype)
 
@@ -160,7 +163,7 @@ def index(x: Array, where: Sequence[Array | None]) -> Array:
     return x[tuple(slice(None) if part is None else part for part in where)]
 
 
-def pad(x: Array, widths: Sequence[int], value: float = 0.0) -> Array:
+def pad(x: Array, widths: Sequence[int], value: float | int = 0.0) -> Array:
     """Constant padding; widths as (left, right) pairs from the last axis backwards."""
     pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + list(zip(widths[::2], widths[1::2], strict=True))[::-1]
     kept = x[tuple(slice(max(0, -a), n + min(0, b)) for n, (a, b) in zip(x.shape, pairs, strict=True))]
@@ -328,24 +331,24 @@ def hardsigmoid(x: Array) -> Array:
     return np.clip(x + 3, 0, 6) / 6
 
 
-def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
+def clip(x: Array, low: float | int | None = None, high: float | int | None = None) -> Array:
     """Kept between two bounds."""
     if low is not None:
         x = np.maximum(*_common(x, low))
     return x if high is None else np.minimum(*_common(x, high))
 
 
-def minimum(x: Array, y: Array) -> Array:
+def minimum(x: Array | float | int, y: Array | float | int) -> Array:
     """The smaller, element by element."""
     return np.minimum(*_common(x, y))
 
 
-def maximum(x: Array, y: Array) -> Array:
+def maximum(x: Array | float | int, y: Array | float | int) -> Array:
     """The larger, element by element."""
     return np.maximum(*_common(x, y))
 
 
-def where(condition: Array, x: Array, y: Array) -> Array:
+def where(condition: Array, x: Array | float | int, y: Array | float | int) -> Array:
     """x where the condition holds, else y."""
     return np.where(condition, *_common(x, y))
 
@@ -355,7 +358,7 @@ def logical_not(x: Array) -> Array:
     return np.logical_not(x)
 
 
-def masked_fill(x: Array, mask: Array, value: float) -> Array:
+def masked_fill(x: Array, mask: Array, value: Array | float | int) -> Array:
     """`value` where the mask is true, else x."""
     return np.where(mask, np.asarray(value).astype(x.dtype), x)
 

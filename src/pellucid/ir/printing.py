@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pellucid.ir.expressions import broken
 from pellucid.ir.graph import Block, Node, ValueType, calls_made, weights_read
 from pellucid.ir.likeness import Likeness, Variant, likeness_of
-from pellucid.ir.naming import GENERIC, all_nodes, given_name, relative
+from pellucid.ir.naming import GENERIC, all_nodes, given_name, relative, types_in
 from pellucid.ir.notes import ReadingKind
 from pellucid.ir.program import Function, Program
 from pellucid.ir.statements import Callee, Line, Listing, Place, write_block
@@ -85,7 +85,8 @@ def listing(likeness: Likeness, variant: Variant) -> Listing:
     """The lines of a function in pseudocode."""
     function = likeness.program[variant.function]
     style = Pseudocode(likeness, function, variant.inner)
-    place = Place(function.name, function.scope, function.name == likeness.program.entry, likeness.program.values)
+    types = types_in(likeness.program, function, variant.kind)
+    place = Place(function.name, function.scope, function.name == likeness.program.entry, types)
     return write_block(likeness.body(variant), likeness.names[function.name], place, style, ())
 
 

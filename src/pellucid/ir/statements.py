@@ -9,7 +9,7 @@ become `for` loops (`pellucid.ir.loops`); nothing is folded into a loop from out
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -19,7 +19,7 @@ from pellucid.ir import loops
 from pellucid.ir.expressions import Expr, call, joined, listed, literal, name, operation
 from pellucid.ir.graph import Arg, Block, Node, Ref, ValueType, Weight, leaves, refs
 from pellucid.ir.naming import GENERIC, RESERVED, given_name
-from pellucid.ir.primitives import TORCH, opaque
+from pellucid.ir.primitives import PREFIXES, TORCH, opaque
 from pellucid.ir.stems import generic_name, stem_of
 
 FOLDED = 88
@@ -157,6 +157,8 @@ class Writer:
             for value in refs(node):
                 self.readers.setdefault(value, []).append(node)
         self.kept: frozenset[str] = frozenset()
+        self.spare: set[str] = set()
+        self.ranks: dict[str, int | None] = {}
         self.called = {value for node in live if node.op == "call" for value in node.outputs}
         self.env: dict[str, Expr] = {}
         self.waiting: dict[str, str] = {}
@@ -198,20 +200,27 @@ class Writer:
         stem = stem_of(self, node, 0)
         expr = self._built(node, len(stem) + 3)
         self._use_up(node)
+        self.ranks[node.id] = self.rank(node.args[0]) if node.op in ("cast", "clip", *PREFIXES) else None
         self.define(node.id, expr, stem)
 
     def define(self, value: str, expr: Expr, stem: str) -> None:
         """Let a value wait to be folded into its only use, or write it if it has several."""
         self.stems[value] = stem or given_name(value) or generic_name(self, value)
-        if self.left[value] == 1 and value not in self.targets:
+        target = self.targets.get(value)
+        if self.left[value] == 1 and (target is None or not self.free(target)):
             self.env[value] = expr
             self.waiting[value] = self.stems[value]
         else:
             self.assign(value, expr, self.stems[value])
 
-    def nested(self, block: Block, targets: Mapping[str, str]) -> Writer:
-        """A writer for the body of a loop; values in `targets` take the names of the states they replace."""
-        return Writer(block, living(block), self.place, self.style, self.used, self.banned, self.indent + 4, targets)
+    def nested(self, block: Block, targets: Mapping[str, str], guarded: Collection[str]) -> Writer:
+        """A writer for the body of a loop; values in `targets` take the names of the states they replace.
+
+        Names whose values are used up by now, and that the loop does not read (`guarded`), may be given again.
+        """
+        inner = Writer(block, living(block), self.place, self.style, self.used, self.banned, self.indent + 4, targets)
+        inner.spare = {local for local in self.holders if local not in guarded and self.free(local)}
+        return inner
 
     def _unpack(self, node: Node) -> None:
         stems = [stem_of(self, node, j) for j in range(len(node.outputs))]
@@ -261,7 +270,15 @@ class Writer:
             parts = [part or Expr("None") for part in args]
             function, texts = self.style.call(self.style.callee(node), [part.text for part in parts], None)
             return call(function, texts, parts, node)
-        return operation(node, args, options)
+        first = node.args[0] if node.args else None
+        return operation(node, args, options, self.rank(first))
+
+    def rank(self, value: Arg) -> int | None:
+        """The number of axes of a value, if it is known."""
+        if not isinstance(value, Ref):
+            return None
+        kind = self.place.types.get(value.name)
+        return self.ranks.get(value.name) if kind is None else len(kind.axes)
 
     def _use_up(self, node: Node) -> None:
         for leaf in leaves(node):
@@ -317,8 +334,9 @@ class Writer:
         for option in dict.fromkeys((wish, *family)):
             if option in protected or option in self.banned:
                 continue
-            if option not in self.used or (option in again and self.free(option)):
+            if option not in self.used or option in self.spare or (option in again and self.free(option)):
                 self.used.add(option)
+                self.spare.discard(option)
                 return option
         number = 2
         while f"{wish}{number}" in self.used or f"{wish}{number}" in self.banned:

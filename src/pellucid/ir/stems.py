@@ -50,8 +50,8 @@ def stem_of(writer: Writer, node: Node, position: int) -> str:
     wish = wish or given_name(value)
     if wish and not (wish in writer.banned and inherited):
         return wish
-    if node.op == "recurrent":
-        return ("outputs", "hidden", "memory")[position]
+    if node.op in ("recurrent", "recurrent_cell"):
+        return ("outputs", "hidden", "memory")[position + (node.op == "recurrent_cell")]
     return NOUNS.get(node.op) or inherited or generic_name(writer, value)
 
 
