@@ -69,7 +69,7 @@ class Minimised:
     trail: tuple[tuple[str, str], ...]
 
 
-def threshold(table: Table, largest: int = LARGEST_WEIGHT, seconds: float = 2.0) -> AtLeast | None:
+def threshold(table: Table, largest: int = LARGEST_WEIGHT, seconds: float = 10.0) -> AtLeast | None:
     """The table as Σ weights · variables >= least, with the smallest integer weights, or None if there is none.
 
     Weights are at most `largest` in size; the integer programme stops after `seconds`.
@@ -107,7 +107,7 @@ def _unate(table: Table) -> bool:
     return True
 
 
-def minimise(values: Table, budget: float = 5.0) -> Minimised:
+def minimise(values: Table, budget: float = 20.0) -> Minimised:
     """The smallest expression found for a truth table (0, 1, -1: does not matter); forms not begun within `budget`
     seconds are left out, the first ones never.
 

@@ -90,7 +90,7 @@ def _compute(op: str, constant: int, a: Results, b: Results) -> Results:
 
 
 def smallest(
-    leaves: Sequence[Leaf], target: Int64[np.ndarray, " samples"], grammar: Grammar, budget: float = 2.0
+    leaves: Sequence[Leaf], target: Int64[np.ndarray, " samples"], grammar: Grammar, budget: float = 20.0
 ) -> Expr | None:
     """The expression of smallest size with the values of `target`; of those of one size, the one of fewest bits.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 from jaxtyping import Bool, Int8, Int64
@@ -21,6 +21,7 @@ from pellucid.code.formulas import VARIABLES, formula, shortest
 _PREDICATES = 48
 _SETS = 12
 _TRIED = 40_000
+_CHUNK = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +83,18 @@ def _determining(
     candidates: Sequence[_Predicate], values: Int64[np.ndarray, " rows"], size: int
 ) -> list[tuple[_Predicate, ...]]:
     """The first sets of this many predicates on which the value depends alone."""
+    holds = np.array([p.holds for p in candidates], dtype=np.int8).reshape(len(candidates), len(values))
+    on, off = values == 1, values != 1
     found: list[tuple[_Predicate, ...]] = []
-    for tried, chosen in enumerate(combinations(candidates, size)):
-        if len(found) == _SETS or tried > _TRIED:
-            break
-        code = sum(p.holds.astype(np.int64) << i for i, p in enumerate(chosen))
-        ones, all_ = np.bincount(code, values, 2**size), np.bincount(code, minlength=2**size)
-        if ((ones == 0) | (ones == all_)).all():
-            found.append(chosen)
-    return found
+    options = islice(combinations(range(len(candidates)), size), _TRIED)
+    while len(found) < _SETS and (part := list(islice(options, _CHUNK))):
+        code = sum(holds[np.array(part)[:, i]] << i for i in range(size))
+        clash = np.zeros(len(part), dtype=bool)
+        for pattern in range(2**size):
+            here = code == pattern
+            clash |= (here & on).any(1) & (here & off).any(1)
+        found += [tuple(candidates[i] for i in part[row]) for row in np.flatnonzero(~clash)]
+    return found[:_SETS]
 
 
 def _written(chosen: Sequence[_Predicate], values: Int64[np.ndarray, " rows"]) -> Expr:

@@ -50,7 +50,7 @@ class TableReading:
     trail: tuple[tuple[str, str], ...]
 
 
-def express(keys: Keys, values: Values, names: Sequence[str], budget: float = 2.0, table: bool = True) -> TableReading:
+def express(keys: Keys, values: Values, names: Sequence[str], budget: float = 20.0, table: bool = True) -> TableReading:
     """The shortest expression found with `values` on the rows `keys`; other inputs do not matter.
 
     Forms not begun within `budget` seconds are left out. A table is only an answer up to 64 rows, and if `table`.
@@ -131,7 +131,7 @@ def _threshold(keys: Keys, values: Values, names: Sequence[str]) -> Expr | None:
         ),
         integrality=np.ones(2 * width + 1),
         bounds=Bounds(np.r_[np.zeros(2 * width), -reach], np.r_[np.full(2 * width, _WEIGHT), reach]),
-        options={"time_limit": 1.0},
+        options={"time_limit": 10.0},
     )
     if found.x is None:
         return None
