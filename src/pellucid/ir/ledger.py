@@ -1,7 +1,7 @@
 """The ledger: what share of the network each reading carries, by parameters and by units.
 
 A function that runs as code carries the parameters that its exact reading would have read, less those that the code
-still reads; what is left counts as weights. Units are the output axes of the nodes that read weights.
+still reads; what is left counts as weights. Units are rows (or columns) of the weights that nodes read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pellucid.ir.graph import Block, Node, Weight, calls_made, leaves, weights_r
 from pellucid.ir.notes import ReadingKind
 from pellucid.ir.program import Ledger, Program
 
-_UNIT_AXIS = {"conv1d": 1, "conv2d": 1}
+_COLUMNS = ("embedding", "affine", "matmul")
+"""Operations whose weights have their units in columns; in all others they are rows."""
 
 
 def take_stock(program: Program) -> Ledger:
@@ -23,7 +24,7 @@ def take_stock(program: Program) -> Ledger:
     total = sum(sizes[name] for name in everything)
     remaining = min(total, sum(sizes[name] for name in left))
     units: dict[ReadingKind, int] = {"weights": 0, "code": 0, "words": 0}
-    _count_units(program, program.entry, "weights", units)
+    _count_units(program, program.entry, units)
     unit_total = sum(units.values())
     raised = _kinds_raised(program)
     return Ledger(
@@ -57,13 +58,28 @@ def _weights_below(program: Program, name: str, kind: ReadingKind | None) -> Ite
         yield from _weights_below(program, child, kind)
 
 
-def _count_units(program: Program, name: str, carried_by: ReadingKind, into: dict[ReadingKind, int]) -> None:
+def _count_units(program: Program, name: str, into: dict[ReadingKind, int]) -> None:
+    """Units below a function: what its reading still reads stays weights, the others went to the reading."""
     function = program[name]
-    kind = function.chosen if carried_by == "weights" else carried_by
-    body = function.reading("weights").body
-    into[kind] += sum(_units_of(program, node) for node in _nodes(body))
-    for child in calls_made(body):
-        _count_units(program, child, kind, into)
+    if function.chosen == "weights":
+        body = function.reading("weights").body
+        into["weights"] += _units_in(program, body)
+        for child in calls_made(body):
+            _count_units(program, child, into)
+        return
+    before = _exact_units(program, name)
+    left = min(before, _units_in(program, function.reading().body))
+    into["weights"] += left
+    into[function.chosen] += before - left
+
+
+def _exact_units(program: Program, name: str) -> int:
+    body = program[name].reading("weights").body
+    return _units_in(program, body) + sum(_exact_units(program, child) for child in calls_made(body))
+
+
+def _units_in(program: Program, block: Block) -> int:
+    return sum(_units_of(program, node) for node in _nodes(block))
 
 
 def _nodes(block: Block) -> Iterator[Node]:
@@ -74,9 +90,11 @@ def _nodes(block: Block) -> Iterator[Node]:
 
 
 def _units_of(program: Program, node: Node) -> int:
-    if node.op == "call" or not any(isinstance(leaf, Weight) for leaf in leaves(node)):
+    """How many units a node computes from the first weight that it reads: rows of a layer, columns of a table."""
+    read = [leaf for leaf in leaves(node) if isinstance(leaf, Weight)]
+    if node.op == "call" or not read:
         return 0
-    value = program.values.get(node.id)
-    axes = value.axes if value is not None else ()
-    size = axes[_UNIT_AXIS.get(node.op, -1)] if axes else 0
-    return size if isinstance(size, int) else 0
+    shape = program.weights[read[0].name].shape
+    if not shape:
+        return 1
+    return shape[-1] if node.op in _COLUMNS else shape[0]
