@@ -22,11 +22,19 @@ LARGEST_TABLE = 4096
 
 
 @dataclass
-class _Writer:
-    """Nodes written so far; `known` maps the program's names to values."""
+class Writer:
+    """Nodes written so far.
 
-    dtype: str
-    prefix: str
+    Attributes:
+        dtype: element type of truth values, "int64" or "float64".
+        prefix: put before every name.
+        nodes: in order.
+        known: the values that the names in expressions stand for.
+        taken: names that no new value may have.
+    """
+
+    dtype: str = "int64"
+    prefix: str = ""
     nodes: list[Node] = field(default_factory=list)
     known: dict[str, Arg] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
@@ -38,9 +46,9 @@ class _Writer:
         self.taken.add(f"{self.prefix}{chosen}")
         return f"{self.prefix}{chosen}"
 
-    def node(self, op: str, *args: Arg, name: str = "") -> Ref:
-        """Append a node and return its value."""
-        made = self.fresh(name or op)
+    def node(self, op: str, *args: Arg, name: str = "", exactly: str = "") -> Ref:
+        """Append a node and return its value, called `name` or like it, or `exactly` so."""
+        made = exactly or self.fresh(name or op)
         self.nodes.append(Node((made,), op, args))
         return Ref(made)
 
@@ -53,6 +61,10 @@ class _Writer:
         if isinstance(expr, Linear):
             return self._linear(expr, name)
         return self._lookup(expr, name) if isinstance(expr, Lookup) else self._call(expr, name)
+
+    def array(self, expr: Expr, name: str = "") -> Ref:
+        """The value of an expression as an array with one entry per sample, even if it is a literal."""
+        return _as_value(self, self.write(expr, name), name or "constant")
 
     def _linear(self, expr: Linear, name: str) -> Arg:
         pieces = sorted(expr.terms, key=lambda term: term[0] < 0)
@@ -145,7 +157,7 @@ def block_of(program: StepProgram, source: str, target: str) -> Block:
         InvalidProgram: a look-up table is too large to be written out.
     """
     dtype = "int64" if is_whole(program) else "float64"
-    writer = _Writer(dtype, "", taken={source, target})
+    writer = Writer(dtype, "", taken={source, target})
     steps = writer.node("cast", Ref(source), dtype, name="steps")
     samples = writer.node("size", Ref(source), 0, name="samples")
     starts = tuple(
@@ -161,7 +173,7 @@ def block_of(program: StepProgram, source: str, target: str) -> Block:
 
 def _body(program: StepProgram, taken: set[str], dtype: str) -> tuple[Block, tuple[str, ...]]:
     """What happens at each step: from the state and the step [batch, channels] to the new state and the outputs."""
-    writer = _Writer(dtype, "", taken=set(taken))
+    writer = Writer(dtype, "", taken=set(taken))
     states = tuple(name for name, _ in program.state)
     inputs = tuple(writer.fresh(name) for name in states)
     writer.known.update({name: Ref(value) for name, value in zip(states, inputs, strict=True)})
@@ -184,7 +196,7 @@ def _body(program: StepProgram, taken: set[str], dtype: str) -> tuple[Block, tup
     return Block((*inputs, step), tuple(writer.nodes), (*after, together.name)), states
 
 
-def _as_value(writer: _Writer, arg: Arg, name: str) -> Ref:
+def _as_value(writer: Writer, arg: Arg, name: str) -> Ref:
     """A literal as an array with one entry per sample."""
     if isinstance(arg, Ref):
         return arg
