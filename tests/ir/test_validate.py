@@ -90,7 +90,6 @@ BROKEN = {
     "reads the weight 'gone'": lambda p: _node(p, "head", 0, args=(Ref("all"), Weight("gone"))),
     "more than 64 bits": lambda p: _node(p, "head", 0, op="mul", args=(Ref("all"), -(2**64))),
     "a string is not one line": lambda p: _node(p, "head", 0, op="einsum", args=("a\nb", (Ref("all"),))),
-    "an argument is a list": lambda p: _node(p, "head", 0, args=(Ref("all"), [1])),
     "its origin": lambda p: _node(p, "head", 0, source="a\nb"),
     "is not of the form aten": lambda p: _node(p, "head", 0, op="lin"),
     "has side effects": lambda p: _node(p, "head", 0, op="aten.relu_.default"),

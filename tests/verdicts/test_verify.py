@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import Speaker, Summer, decompiled, emit_by_hand
+from hand_printer import Speaker, Summer, decompiled, emit_by_hand
 from torch import nn
 
 from pellucid.data import Domain, gather
