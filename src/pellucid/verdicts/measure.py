@@ -112,7 +112,7 @@ def _differences(
     a: Float64[torch.Tensor, "*s"], b: Float64[torch.Tensor, "*s"], ordinary: Bool[torch.Tensor, "*s"]
 ) -> Float64[torch.Tensor, "*s"]:
     away = (a - b).abs()
-    agrees = (a == b) | (a.isnan() & b.isnan()) | (away <= 1e-6 * b.abs())
+    agrees = (a == b) | (a.isnan() & b.isnan()) | (b.isfinite() & (away <= 1e-6 * b.abs()))
     outside = torch.where(agrees, 0.0, INFINITE)
     return torch.where(ordinary, away.nan_to_num(nan=INFINITE, posinf=INFINITE), outside)
 
