@@ -94,7 +94,7 @@ def built(plan):
     return call(kind, *args, *map(number, constants))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(PLANS, st.lists(st.tuples(*[st.integers(-6, 6)] * 3), min_size=1, max_size=4))
 def test_what_is_printed_is_what_is_computed(plan, points):
     expr = built(plan)

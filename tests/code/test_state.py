@@ -88,7 +88,7 @@ def test_an_output_that_ignores_its_input_is_read_over_one_symbol():
     assert lines(found.program) == ["s = 0", "y = s", "s = (s + 1) % 3"]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("low", "high", "channels"), [(0, 1, 1), (0, 1, 2), (-5, 5, 1), (0, 99, 1)])
 def test_random_weights_have_no_program(seed, low, high, channels):
     found = read_state(random_network(seed, 6, channels), sequences(low, high, channels), StateOptions(budget=20.0))
