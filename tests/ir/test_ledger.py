@@ -13,13 +13,17 @@ def test_code_that_still_reads_its_weights_carries_none_of_them(program):
     assert ledger.share("code") == 0.0
 
 
+def _without_weights(program):
+    """The same, where the code of the cell reads no weight."""
+    reading = program["cell"].readings[1]
+    first = reading.body.nodes[0]
+    nodes = (first.with_changes(op="concat", args=((first.args[0],), -1)), *reading.body.nodes[1:])
+    body = dataclasses.replace(reading.body, nodes=nodes)
+    return program.with_function(program["cell"].with_reading(dataclasses.replace(reading, body=body)))
+
+
 def test_code_without_weights_carries_them(program):
-    reading = dataclasses.replace(
-        program["cell"].readings[1], body=dataclasses.replace(program["cell"].readings[1].body)
-    )
-    nodes = (dataclasses.replace(reading.body.nodes[0], op="concat", args=((reading.body.nodes[0].args[0],), -1)),)
-    body = dataclasses.replace(reading.body, nodes=(*nodes, *reading.body.nodes[1:]))
-    lighter = program.with_function(program["cell"].with_reading(dataclasses.replace(reading, body=body)))
+    lighter = _without_weights(program)
     assert lighter.ledger.share("code") == pytest.approx(6 / 22)
     assert lighter.ledger.share("weights") == pytest.approx(16 / 22)
 
@@ -30,10 +34,11 @@ def test_the_exact_program_is_all_weights(program):
     assert plain.ledger.share("weights", by="units") == 1.0
 
 
-def test_units_are_the_output_axes_of_nodes_that_read_weights(program):
-    """The head's linear map and its mask have 4 outputs each; the value inside the loop has no type."""
-    assert program.ledger.unit_count == 8
+def test_units_are_the_rows_of_the_weights_that_nodes_read(program):
+    """The head's linear map and its mask have 4 each, the cell 3; the planted code still reads those of the cell."""
+    assert program.ledger.unit_count == 4 + 4 + 3
     assert program.ledger.share("code", by="units") == 0.0
+    assert _without_weights(program).ledger.share("code", by="units") == pytest.approx(3 / 11)
 
 
 def test_shares_by_loss_have_to_be_measured_first(program):
