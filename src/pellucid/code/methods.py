@@ -6,11 +6,13 @@ from pellucid.code.black_box import AFFINE, CONSTANT
 from pellucid.code.finite import FINITE
 from pellucid.code.layers import MATRICES, SCALES, UNITS
 from pellucid.code.propose import Method
+from pellucid.code.sequences import STATE
 
 METHODS: tuple[Method, ...] = (
     CONSTANT,
     AFFINE,
     FINITE,
+    STATE,
     MATRICES,
     SCALES,
     UNITS,
