@@ -140,7 +140,7 @@ def _best(
     part: Part, methods: Sequence[Method], unseen: Calls, deadline: float, trail: list[Attempt]
 ) -> Candidate | None:
     best: Candidate | None = None
-    exact_bits = bits_below(part.program, part.function.name)
+    exact_bits = part.program.exact_bits(part.function.name)
     for method in methods:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -159,12 +159,6 @@ def _best(
         if not outcome:
             best = proposed
     return best
-
-
-def bits_below(program: Program, name: str) -> float:
-    """Bits of the exact reading of a function and of all that it calls."""
-    reading = program[name].reading("weights")
-    return reading.bits + sum(bits_below(program, child) for child in calls_made(reading.body))
 
 
 def _judged(part: Part, candidate: Candidate, unseen: Calls, limit: float) -> str:

@@ -69,7 +69,7 @@ def _function(part: Part) -> SequenceFunction:
 def _summary(found: StateReading) -> str:
     drift, every = found.drift, found.every
     assert drift is not None
-    text = f"{found.kind}: equals the rounded network up to length {drift.agree_up_to}"
+    text = f"equals the rounded network up to length {drift.agree_up_to}"
     text += (
         f" of {drift.limit} tried" if drift.agree_up_to == drift.limit else f", then they part ({drift.limit} tried)"
     )

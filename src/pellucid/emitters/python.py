@@ -239,7 +239,8 @@ class _Emitter:
         if reading.kind != "weights":
             said.append(f"{reading.kind} ({reading.method}), {reading.bits:,.0f} bits")
             said[-1] += (
-                f" instead of {function.readings[0].bits:,.0f}{': ' if reading.summary else ''}{reading.summary}"
+                f" instead of {self.program.exact_bits(function.name):,.0f}"
+                f"{': ' if reading.summary else ''}{reading.summary}"
             )
         said += [self.program.notes.descriptions[n] for n in names[:1] if n in self.program.notes.descriptions]
         types = wrapped([*_commas(inputs), "->", *_commas(outputs)], 96)

@@ -126,7 +126,7 @@ def _section(likeness: Likeness, names: Sequence[str]) -> list[str]:
     lines = [f"# {first.kind}, {_size(program, first.name)}"]
     how = f"# shown as {reading.kind} ({reading.method})"
     if reading.kind != "weights":
-        how += f", {_bits(reading.bits)} instead of {_bits(first.readings[0].bits)}"
+        how += f", {_bits(reading.bits)} instead of {_bits(program.exact_bits(first.name))}"
     lines.append(f"{how}: {reading.summary}" if reading.summary else how)
     lines += [f"# {line}" for line in _made_of(likeness, first)]
     if len(names) > 1:

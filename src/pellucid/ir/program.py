@@ -127,6 +127,15 @@ class Program:
         """Names of the functions that the chosen reading of `name` calls."""
         return calls_made(self[name].reading().body)
 
+    def exact_bits(self, name: str) -> float:
+        """Description length of the exact reading of a function and of all that it calls, each counted once."""
+        found, waiting = {name}, [name]
+        while waiting:
+            called = set(calls_made(self[waiting.pop()].reading("weights").body)) - found
+            found |= called
+            waiting.extend(called)
+        return sum(self[part].reading("weights").bits for part in sorted(found))
+
     @cached_property
     def ledger(self) -> Ledger:
         """What share of the network each reading carries."""

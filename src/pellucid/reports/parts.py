@@ -129,7 +129,7 @@ def describe_parts(
                 path=tuple(links[above] for above in _path(cells, name)),
                 before=links[before] if before is not None else None,
                 after=links[after[0]] if after else None,
-                readings=_readings(function),
+                readings=_readings(program, function),
                 listings=tuple((listing.reading, listing.html, listing.numbers) for listing in listings[name]),
                 tensors=tuple(tensors[weight] for weight in _tensors_read(function)),
                 inputs=_values(program, names[name], function.inputs),
@@ -159,11 +159,12 @@ def _callers(program: Program) -> dict[str, tuple[str, ...]]:
     return {name: tuple(callers) for name, callers in found.items()}
 
 
-def _readings(function: Function) -> tuple[ReadingRow, ...]:
+def _readings(program: Program, function: Function) -> tuple[ReadingRow, ...]:
     exact = function.reading("weights")
+    before = program.exact_bits(function.name)
     chosen = function.reading()
     return tuple(
-        ReadingRow(reading, reading is chosen, "" if reading is exact else ratio(exact.bits, reading.bits))
+        ReadingRow(reading, reading is chosen, "" if reading is exact else ratio(before, reading.bits))
         for reading in function.readings
     )
 
