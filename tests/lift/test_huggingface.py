@@ -244,6 +244,16 @@ def test_the_terminal_stays_clean_and_settings_are_restored(tmp_path, capfd, cap
     settings.set_verbosity_warning()
 
 
+def test_the_network_is_not_asked(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with huggingface.quiet(), pytest.raises(OfflineModeIsEnabled):
+        huggingface_hub.get_session().get("https://huggingface.co/x")
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"transformers is needed .* pip install 'pellucid\[hf\]'"):

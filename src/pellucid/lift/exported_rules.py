@@ -259,7 +259,7 @@ def _check_expression(text: str, place: _Place) -> None:
 
 
 def _check_term(node: ast.expr, in_power: bool) -> None:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, bool):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
         if abs(node.value) >= 2**63:
             raise ValueError("too large")
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -282,7 +282,7 @@ def _check_call(function: str, node: ast.Call, in_power: bool) -> None:
         arguments = []
     for option in node.keywords:
         value = option.value.value if isinstance(option.value, ast.Constant) else None
-        if option.arg is None or type(value) not in (bool, int) or not 0 <= int(str(int(value or 0))) <= 200:
+        if option.arg is None or not isinstance(value, int) or not 0 <= value <= 200:
             raise ValueError("not an assumption")
     if function in _POWERS:
         if in_power or len(arguments) != 2 or not _is_small(arguments[1]):

@@ -8,6 +8,7 @@ transformers' own loading rules.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,9 +101,7 @@ def require(package: str) -> None:
     Raises:
         BadInput: names the extra to install.
     """
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
+    if importlib.util.find_spec(package) is None:
         raise BadInput(f"{package} is needed to load this model and is not installed; pip install 'pellucid[hf]'")
 
 
@@ -129,18 +128,22 @@ def check_sizes(config: Mapping[str, object], entries: Sequence[TensorEntry], la
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps reports, progress bars and warnings of transformers off the terminal, and restores its settings."""
+    """Keeps transformers off the terminal (reports, progress bars, warnings) and off the network; then as before."""
     require("transformers")
+    from huggingface_hub import constants
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    offline = constants.HF_HUB_OFFLINE
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
+    constants.HF_HUB_OFFLINE = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        constants.HF_HUB_OFFLINE = offline
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
@@ -252,7 +255,7 @@ def _model_class(path: Path, config: Mapping[str, object], shown: str) -> tuple[
         kind = getattr(transformers, named[0], None) if re.fullmatch(r"[A-Z]\w*", named[0], re.ASCII) else None
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         raise BadInput(f"{shown}: config.json names the architecture {quote(named[0])}, no model class of transformers")
-    if kind.config_class is not type(settings):
+    if getattr(kind, "config_class", None) is not type(settings):
         raise BadInput(f"{shown}: config.json names {named[0]} but its model_type is {quote(config['model_type'])}")
     return kind, settings
 
