@@ -1,6 +1,6 @@
 """Programs: the tree of functions that computes what a network computes.
 
-Each `Function` has a signature (named values in and out) and up to three readings; `weights` is always there, and exact.
+Each `Function` has a signature (named values in and out) and up to three readings; `weights` is always there and exact.
 A program runs by its chosen readings (`program(x)`) or by one kind where there is one
 (`program.run(x, reading="weights")`).
 """

@@ -1,8 +1,9 @@
 """Controls: for every verdict, the same measure on a substitution that must fail.
 
 A measure that also passes a wrong substitution shows nothing. The control feeds the part with the inputs of another
-sample: everything rolled by one along the batch (along the next axis where there is one sample only). A part that does
-not depend on the sample has its outputs negated instead, and where they are all zero, raised by one.
+sample: everything exchanged along the batch (along the next axis where there is one sample only). Neighbours in an
+enumerated domain are nearly alike, so the order is random, with a fixed seed. A part that does not depend on the sample
+has its outputs negated instead, and where they are all zero, raised by one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from pellucid.errors import CannotRun
 from pellucid.verdicts.measure import Claim, Gap, Share, Values, value_of
 
 Run: TypeAlias = Callable[[Values], Values]
+
+
+FEW = 8
+"""Up to this many samples each simply takes the place of the next."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def control(run: Run, claim: Claim, outcome: Callable[[Run], Gap | Share]) -> Co
 
 
 def rolled(inputs: Values) -> Values:
-    """The inputs with every tensor rolled along its first axis that has more than one entry."""
+    """The inputs, of every tensor the first axis longer than one exchanged; all in the same seeded order."""
     return [_rolled(value) for value in inputs]
 
 
@@ -55,7 +60,11 @@ def _rolled(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     axis = next((axis for axis, size in enumerate(value.shape) if size > 1), None)
-    return value if axis is None else value.roll(1, axis)
+    if axis is None:
+        return value
+    length = value.shape[axis]
+    order = torch.randperm(length, generator=torch.Generator().manual_seed(0)) if length > FEW else torch.arange(length)
+    return value.index_select(axis, order.roll(1))
 
 
 def _negated(value: Any) -> Any:
