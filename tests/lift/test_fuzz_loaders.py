@@ -94,13 +94,13 @@ def check_header(read, path, content):
         tracemalloc.stop()
 
 
-@settings(quick, max_examples=400)
+@settings(quick, max_examples=150)
 @given(broken(SAFETENSORS, SAFETENSORS_HEADER) | st.binary(max_size=200))
 def test_safetensors_headers(tmp_path, content):
     check_header(read_safetensors_header, tmp_path / "a.safetensors", content)
 
 
-@settings(quick, max_examples=400)
+@settings(quick, max_examples=150)
 @given(broken(GGUF, GGUF_HEADER) | st.binary(max_size=200).map(lambda tail: b"GGUF\3\0\0\0" + tail))
 def test_gguf_headers(tmp_path, content):
     check_header(read_gguf_header, tmp_path / "a.gguf", content)
@@ -208,7 +208,7 @@ def test_exported_archives(tmp_path, members, data):
     check(load, path)
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=80)
 @given(st.data())
 def test_exported_programs(tmp_path, members, data):
     name = data.draw(st.sampled_from([name for name in members if name.endswith(".json")]))
