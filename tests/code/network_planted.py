@@ -13,6 +13,8 @@ from pellucid.lift.trace import trace
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
 
+torch.set_num_threads(1)
+
 
 def dense(weight, bias=None):
     """A linear layer with these numbers."""

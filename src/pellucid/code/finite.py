@@ -113,7 +113,7 @@ def _tables(
     """Rows and outputs: of the box that the rows span, where that is small and not all of it was seen; then as seen."""
     low, high = rows.min(axis=0), rows.max(axis=0)
     cells = float(np.prod(high - low + 1.0))
-    if len(rows) < cells <= MOST_ROWS and samples.lead == 1:
+    if len(rows) < cells <= MOST_ROWS:
         box = np.indices((high - low + 1).tolist()).reshape(len(low), -1).T + low
         yield box.astype(np.int64), ask(part, samples, box.astype(np.float64)), True
     _, first = np.unique(samples.inputs, axis=0, return_index=True)

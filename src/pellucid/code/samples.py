@@ -102,14 +102,16 @@ def _rows(calls: Sequence[Sequence[torch.Tensor]], lead: int) -> Float[np.ndarra
 
 
 def ask(part: Part, samples: Samples, rows: Float[np.ndarray, "rows in"]) -> Float[np.ndarray, "rows out"]:
-    """What the function gives for other rows; only where a single axis leads."""
+    """What the function gives for other rows, each of them at every place of a sample of its own."""
     values, start = [], 0
     for name, given in zip(part.function.inputs, part.inputs[0], strict=True):
         width = sum(column == name for column, _ in samples.columns)
-        block = torch.from_numpy(np.ascontiguousarray(rows[:, start : start + width]))
-        values.append(block.reshape(len(rows), *given.shape[1:]).to(given.dtype))
+        block = torch.from_numpy(np.ascontiguousarray(rows[:, start : start + width])).to(given.dtype)
+        places, fixed = given.shape[1 : samples.lead], given.shape[samples.lead :]
+        values.append(block.reshape(len(rows), *(1 for _ in places), *fixed).expand(-1, *places, *fixed))
         start += width
-    return _rows([part.run(values)], 1)
+    answers = _rows([part.run(values)], samples.lead)
+    return answers[:: len(answers) // len(rows)]
 
 
 # ---- writing
