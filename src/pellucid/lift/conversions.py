@@ -38,10 +38,6 @@ def _slice(a: Arguments) -> Step:
     return "slice_axis", (a["self"], a["dim"], start, end, a["step"])
 
 
-def _cast(a: Arguments) -> Step:
-    return "cast", (a["self"], a["dtype"])
-
-
 def _axes(op: str) -> Callable[[Arguments], Step]:
     def convert(a: Arguments) -> Step:
         axes = a.get("dim")
@@ -53,7 +49,8 @@ def _axes(op: str) -> Callable[[Arguments], Step]:
 
 
 def _variance(a: Arguments) -> Step | None:
-    axes, correction = a.get("dim"), a.get("correction", 1)
+    axes = a.get("dim")
+    correction = a.get("correction", 1) if a.get("unbiased", True) else 0
     if axes is None:
         return None
     return "variance", (a["self"], axes, 1 if correction is None else correction, a.get("keepdim", False))
@@ -72,6 +69,13 @@ def _attention(a: Arguments) -> Step | None:
     if a["dropout_p"] != 0.0:
         return None
     return "attention", (a["query"], a["key"], a["value"], a["attn_mask"], a["is_causal"], a["scale"])
+
+
+def _rms_norm(a: Arguments) -> Step | None:
+    """Over the last axis; the default of eps depends on the element type and stays torch's."""
+    if a["weight"] is None or a["eps"] is None or len(a["normalized_shape"]) != 1:
+        return None
+    return "rms_norm", (a["input"], a["weight"], a["eps"])
 
 
 def _batch_norm(a: Arguments) -> Step | None:
@@ -123,8 +127,11 @@ def _avg_pool2d(a: Arguments) -> Step | None:
     return "avg_pool2d", (a["self"], kernel, _pair(a["stride"]) if a["stride"] else kernel, _pair(a["padding"]))
 
 
-def _recurrent(cell: str) -> Callable[[Arguments], Step]:
-    def convert(a: Arguments) -> Step:
+def _recurrent(cell: str) -> Callable[[Arguments], Step | None]:
+    def convert(a: Arguments) -> Step | None:
+        each = (4 if a.get("has_biases") else 2) * (1 + bool(a.get("bidirectional")))
+        if "input" not in a or len(a["params"]) != each * a["num_layers"]:  # packed sequences, projected states
+            return None
         states = a["hx"] if isinstance(a["hx"], tuple) else (a["hx"],)
         return "recurrent", (
             cell, a["input"], states, a["params"], a["num_layers"], a["bidirectional"], a["batch_first"],
@@ -199,8 +206,8 @@ def _clamp(a: Arguments) -> Step:
 _ELEMENTWISE = {
     "exp": "exp", "log": "log", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal", "abs": "absolute",
     "sign": "sign", "floor": "floor", "ceil": "ceil", "round": "round_half_even", "sin": "sin", "cos": "cos",
-    "erf": "erf", "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "relu_": "relu", "silu": "silu",
-    "silu_": "silu", "hardswish": "hardswish", "hardswish_": "hardswish", "hardsigmoid": "hardsigmoid",
+    "erf": "erf", "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "silu": "silu",
+    "hardswish": "hardswish", "hardsigmoid": "hardsigmoid",
     "neg": "neg", "bitwise_not": "invert", "logical_not": "logical_not",
 }  # fmt: skip
 
@@ -210,17 +217,17 @@ _BINARY = {
     "__and__": "and", "__or__": "or", "__xor__": "xor", "remainder": "mod", "floor_divide": "floordiv",
 }  # fmt: skip
 
-_SAME = ("contiguous", "alias", "detach", "clone", "lift_fresh_copy", "detach_", "_to_copy_same")
+_SAME = ("contiguous", "alias", "detach", "clone", "lift_fresh_copy", "_to_copy_same")
 
 PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
     **{name: _row(op, "self") for name, op in _ELEMENTWISE.items()},
     **{name: _row(op, "self other" if name != "pow" else "self exponent") for name, op in _BINARY.items()},
     **{name: _row("same", "self") for name in _SAME},
-    "add": _scaled_sum("add"), "add_": _scaled_sum("add"), "sub": _scaled_sum("sub"),
+    "add": _scaled_sum("add"), "sub": _scaled_sum("sub"),
     "div": _division, "dropout": _dropout, "feature_dropout": _dropout, "slice": _slice,
     "leaky_relu": _row("leaky_relu", "self negative_slope"), "elu": _row("elu", "self alpha"),
     "gelu": _row("gelu", "self approximate"), "softplus": _row("softplus", "self beta threshold"),
-    "hardtanh": _row("clip", "self min_val max_val"), "hardtanh_": _row("clip", "self min_val max_val"),
+    "hardtanh": _row("clip", "self min_val max_val"), 
     "relu6": lambda a: ("clip", (a["self"], 0.0, 6.0)), "clamp": _clamp, "clamp_min": _clamp, "clamp_max": _clamp,
     "minimum": _row("minimum", "self other"), "maximum": _row("maximum", "self other"),
     "where": lambda a: ("where", (a["condition"], a["self"], a["other"])) if "self" in a else None,
@@ -251,8 +258,10 @@ PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
     "linear": _row("linear", "input weight bias"), "embedding": _embedding,
     "addmm": lambda a: ("affine", (a["mat1"], a["mat2"], a["self"])) if a["alpha"] == a["beta"] == 1 else None,
     "layer_norm": _row("layer_norm", "input normalized_shape weight bias eps"),
-    "rms_norm": lambda a: ("rms_norm", (a["input"], a["weight"], a["eps"])) if a["weight"] and a["eps"] else None,
-    "batch_norm": _batch_norm, "group_norm": _row("group_norm", "input num_groups weight bias eps"),
+    "rms_norm": _rms_norm,
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": lambda a: _batch_norm({**a, "training": False}),
+    "group_norm": _row("group_norm", "input num_groups weight bias eps"),
     "scaled_dot_product_attention": _attention, "conv1d": _conv1d, "conv2d": _conv2d,
     "max_pool2d": _max_pool2d, "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": lambda a: ("adaptive_avg_pool2d", (a["self"], a["output_size"])),
@@ -265,13 +274,26 @@ PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
     "arange": _arange, "zeros": _filled("zeros", "size", 0.0), "ones": _filled("full", "size", 1.0),
     "full": _filled("full", "size", None), "new_zeros": _filled("zeros", "size", 0.0),
     "new_ones": _filled("full", "size", 1.0), "new_full": _filled("full", "size", None),
-    "type_as_cast": _cast, "sym_size": _row("size", "self dim"),
+    "mT": lambda a: ("transpose", (a["self"], -2, -1)), "sym_size": _row("size", "self dim"),
 }  # fmt: skip
 """Operation (without its overload) to conversion; a conversion that returns None leaves the operation opaque."""
+
+ACCUMULATING = ("sum", "mean", "cumsum", "softmax", "_softmax", "log_softmax")
+"""Operations that may be asked to compute in another element type; the primitives compute in that of their input."""
+
+LOGICAL = ("logical_and", "logical_or")
+"""Operations that are those of bits only for truth values."""
+
+TYPE_CODES: Mapping[str, int] = {
+    "uint8": 0, "int8": 1, "int16": 2, "int32": 3, "int64": 4, "float16": 5, "float32": 6, "float64": 7,
+    "complex32": 8, "complex64": 9, "complex128": 10, "bool": 11, "bfloat16": 15,
+}  # fmt: skip
+"""The numbers by which torch's own operations know element types."""
 
 NUMBERS: Mapping[str, str] = {
     "add": "add", "sub": "sub", "mul": "mul", "floordiv": "floordiv", "truediv": "div", "mod": "mod", "neg": "neg",
     "pow": "pow", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge",
+    "sym_max": "maximum", "sym_min": "minimum",
 }  # fmt: skip
 """Python operators on sizes, as torch.export leaves them in the graph."""
 

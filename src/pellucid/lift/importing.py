@@ -19,9 +19,12 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from pellucid.errors import CannotTrace
-from pellucid.ir.graph import Arg, Axis, Block, CalledModule, Graph, Node, Ref, ValueType, Weight, map_arg, refs
-from pellucid.lift.conversions import DROPPED, NUMBERS, PACKETS
+from pellucid.ir.graph import Arg, Axis, Block, CalledModule, Graph, Node, Ref, ValueType, Weight, refs, weights_read
+from pellucid.lift.conversions import ACCUMULATING, DROPPED, LOGICAL, NUMBERS, PACKETS, TYPE_CODES
+from pellucid.lift.functional import functional_twin
 
+_TORCH = str(PurePath(torch.__file__).parent)
+_WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 _SCOPE_NOISE = "_empty_nn_module_stack_from_metadata_hook"
 
 
@@ -34,6 +37,8 @@ class _Importer:
     values: dict[str, ValueType] = field(default_factory=dict)
     modules: dict[str, CalledModule] = field(default_factory=dict)
     symbols: dict[str, str] = field(default_factory=dict)
+    prefix: str = ""
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def import_exported(exported: ExportedProgram, module: nn.Module) -> Graph:
@@ -43,24 +48,13 @@ def import_exported(exported: ExportedProgram, module: nn.Module) -> Graph:
         CannotTrace: the network changes its own buffers, or returns something that is no tensor.
     """
     state = _Importer(modules={"": CalledModule(type(module).__name__, "")})
-    inputs, weights = _import_placeholders(exported, state)
+    inputs = _import_placeholders(exported, state)
     for node in exported.graph.nodes:
         if node.op == "call_function":
             _import_call(node, state)
     outputs = _import_outputs(exported, state)
     block = drop_unused(Block(inputs, tuple(state.nodes), outputs))
-    used = {leaf.name for node in block.nodes for leaf in _weights_of(node)}
-    remarks = _fixed_axes(inputs, state.values)
-    return Graph(
-        block, state.values, {name: tensor for name, tensor in weights.items() if name in used}, state.modules, remarks
-    )
-
-
-def _weights_of(node: Node) -> list[Weight]:
-    found: list[Weight] = []
-    for arg in (*node.args, *(value for _, value in node.kwargs)):
-        map_arg(lambda leaf: found.append(leaf) if isinstance(leaf, Weight) else None, arg)
-    return found
+    return Graph(block, state.values, {name: state.weights[name] for name in weights_read(block)}, state.modules)
 
 
 def drop_unused(block: Block) -> Block:
@@ -73,13 +67,10 @@ def drop_unused(block: Block) -> Block:
     return Block(block.inputs, tuple(reversed(kept)), block.outputs)
 
 
-def _import_placeholders(
-    exported: ExportedProgram, state: _Importer
-) -> tuple[tuple[str, ...], dict[str, torch.Tensor]]:
+def _import_placeholders(exported: ExportedProgram, state: _Importer) -> tuple[str, ...]:
     placeholders = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
     stores: tuple[Mapping[str, Any], ...] = (exported.state_dict, exported.constants)
     inputs: list[str] = []
-    weights: dict[str, torch.Tensor] = {}
     for spec in exported.graph_signature.input_specs:
         name = spec.arg.name
         if spec.kind is InputKind.USER_INPUT:
@@ -96,45 +87,109 @@ def _import_placeholders(
             tensor = next((store[target] for store in stores if target in store), None)
             if not isinstance(tensor, torch.Tensor):
                 raise CannotTrace(f"the export holds no tensor for {target!r}; export the network again")
-            weights[target], state.known[name] = tensor.detach(), Weight(target)
+            state.weights[target], state.known[name] = tensor.detach(), Weight(target)
         else:
             raise CannotTrace(
                 f"the network holds {spec.kind.name.lower()} {spec.target!r}; only tensors can be decompiled"
             )
-    return tuple(inputs), weights
+    return tuple(inputs)
 
 
 def _import_call(node: fx.Node, state: _Importer) -> None:
     target = node.target
-    if getattr(target, "__name__", "") == "getitem" and not hasattr(target, "_schema"):
+    schema, name = getattr(target, "_schema", None), getattr(target, "__name__", "")
+    if schema is None and name == "getitem":
         whole, position = node.args
         state.known[node.name] = state.known[f"{whole.name}[{position}]"]  # type: ignore[union-attr]
         return
-    schema = getattr(target, "_schema", None)
+    if schema is None and name in _WRAPPERS:
+        _import_wrapped(node, str(name), state)
+        return
     if schema is None:
         _append(node, _number_step(node, state), state)
         return
-    packet = schema.name.split("::")[-1]
+    packet = functional_twin(schema) or schema.name.split("::")[-1]
     if packet in DROPPED:
         return
     if schema.name.split("::")[0] != "aten":
         raise CannotTrace(f"operation {schema.name!r} is no part of torch itself; replace it by torch operations")
     arguments = _arguments(node, schema, state)
-    if packet == "to":
-        dtype = arguments.get("dtype")
-        step: Any = ("same", (arguments["self"],)) if dtype in (None, _dtype(arguments["self"], state)) else None
-        step = step or ("cast", (arguments["self"], dtype))
-    else:
-        convert = PACKETS.get(packet)
-        step = convert(_with_dtype(arguments, node)) if convert is not None else None
+    _refuse_statistics(arguments)
+    convert = PACKETS.get(packet)
+    step: Any = _as_it_was(packet, arguments, node, state)
+    if step is None and convert is not None and not _is_other_logic(packet, arguments, state):
+        step = convert(_with_dtype(_in_asked_type(packet, arguments, node, state), node))
     if step is None:
-        _append_opaque(node, schema, arguments, state)
+        _append_opaque(node, packet, schema, arguments, state)
     else:
         _append(node, _simplified(step, node, state), state)
 
 
-def _dtype(arg: Arg, state: _Importer) -> str | None:
-    return state.values[arg.name].dtype if isinstance(arg, Ref) and arg.name in state.values else None
+def _import_wrapped(node: fx.Node, name: str, state: _Importer) -> None:
+    """`with torch.no_grad():` and the like are exported as a graph of their own; its nodes take their place here."""
+    body = next(arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr")
+    if name == "wrap_with_autocast" and node.args[2]:
+        raise CannotTrace(f"autocast is on inside the network ({_source(node)}); switch it off, or convert the weights")
+    inner = getattr(node.graph.owning_module, str(body.target)).graph
+    operands = iter([_arg(arg, state) for arg in node.args[node.args.index(body) + 1 :]])
+    outer, state.known = state.known, {}
+    taken = state.prefix
+    state.prefix = f"{taken}{node.name}_"
+    for part in inner.nodes:
+        if part.op == "placeholder":
+            state.known[part.name] = next(operands)
+        elif part.op == "call_function":
+            _import_call(part, state)
+        elif part.op == "output":
+            made = [state.known[result.name] for result in part.args[0]]
+    state.known, state.prefix = outer, taken
+    state.known.update({f"{node.name}[{i}]": value for i, value in enumerate(made)})
+
+
+def _as_it_was(packet: str, arguments: Mapping[str, Any], node: fx.Node, state: _Importer) -> Any:
+    """Copies that replace the whole of their target by a value of the same type, and changes of type."""
+    whole = packet == "copy" or (packet == "slice_scatter" and arguments["step"] == 1)
+    if whole and _type(arguments["src"], state) == _type_of(node.meta.get("val"), state):
+        return "same", (arguments["src"],)
+    if packet in ("to", "_to_copy", "type_as"):
+        dtype = str(node.meta["val"].dtype).removeprefix("torch.")
+        known = _type(arguments["self"], state)
+        return (
+            ("same", (arguments["self"],)) if known and known.dtype == dtype else ("cast", (arguments["self"], dtype))
+        )
+    return None
+
+
+def _is_other_logic(packet: str, arguments: Mapping[str, Any], state: _Importer) -> bool:
+    """Whether a logical operation is applied to numbers, which the primitives would take bit by bit."""
+    kinds = [_type(arguments.get(name), state) for name in ("self", "other")]
+    return packet in LOGICAL and any(kind is None or kind.dtype != "bool" for kind in kinds)
+
+
+def _in_asked_type(packet: str, arguments: dict[str, Any], node: fx.Node, state: _Importer) -> dict[str, Any]:
+    """Where a sum or softmax is to be computed in another type, its input is cast first."""
+    asked, known = arguments.get("dtype"), _type(arguments.get("self"), state)
+    if packet not in ACCUMULATING or asked is None or known is None or asked == known.dtype:
+        return arguments
+    name = f"{state.prefix}{node.name}_{asked}"
+    state.values[name] = ValueType(asked, known.axes)
+    args = (arguments["self"], asked)
+    state.nodes.append(Node((name,), "cast", args, scope=_scope(node, state), source=_source(node)))
+    return {**arguments, "self": Ref(name)}
+
+
+def _refuse_statistics(arguments: Mapping[str, Any]) -> None:
+    """A norm that takes the statistics of the batch and keeps a running mean of them is stateful."""
+    mean = arguments.get("running_mean")
+    if isinstance(mean, Weight) and (arguments.get("training") or arguments.get("use_input_stats")):
+        raise CannotTrace(f"the network changes {mean.name!r} while it runs; call .eval(), or make the state an input")
+
+
+def _type(arg: Arg, state: _Importer) -> ValueType | None:
+    if isinstance(arg, Weight):
+        tensor = state.weights[arg.name]
+        return ValueType(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+    return state.values.get(arg.name) if isinstance(arg, Ref) else None
 
 
 def _with_dtype(arguments: dict[str, Any], node: fx.Node) -> dict[str, Any]:
@@ -165,11 +220,13 @@ def _simplified(step: tuple[str, tuple[Arg, ...]], node: fx.Node, state: _Import
 
 def _number_step(node: fx.Node, state: _Importer) -> tuple[str, tuple[Arg, ...]]:
     name = getattr(node.target, "__name__", str(node.target))
+    if name == "sym_float":
+        return "mul", (_arg(node.args[0], state), 1.0)
     if name not in NUMBERS:
-        place = _source(node)
-        raise CannotTrace(
-            f"the size computation {name!r} ({place}) is not supported; use whole-number arithmetic there"
-        )
+        what = f"{name!r} ({_source(node)})"
+        if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool):
+            raise CannotTrace(f"the size computation {what} is not supported; use whole-number arithmetic there")
+        raise CannotTrace(f"the control flow {what} is not supported; use torch.where or plain Python there")
     return NUMBERS[name], tuple(_arg(value, state) for value in node.args)
 
 
@@ -212,12 +269,13 @@ def _append(node: fx.Node, step: tuple[str, tuple[Arg, ...]], state: _Importer) 
     if op == "same":
         _alias(node, args[0], state)
         return
-    outputs = _declare(node, state)
+    outputs = _declare(node, state)[: 1 if op == "batch_norm" else None]
     state.nodes.append(Node(outputs, op, args, scope=_scope(node, state), source=_source(node)))
 
 
-def _append_opaque(node: fx.Node, schema: Any, arguments: dict[str, Any], state: _Importer) -> None:
-    name = f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"
+def _append_opaque(node: fx.Node, packet: str, schema: Any, arguments: Mapping[str, Any], state: _Importer) -> None:
+    name = f"aten.{packet}.{schema.overload_name or 'default'}"
+    arguments = {**arguments, "dtype": TYPE_CODES.get(arguments.get("dtype", ""))}
     required = [parameter for parameter in schema.arguments if not parameter.kwarg_only]
     named = [parameter for parameter in schema.arguments if parameter.kwarg_only]
     kwargs = tuple(
@@ -238,14 +296,15 @@ def _alias(node: fx.Node, arg: Arg, state: _Importer) -> None:
 def _declare(node: fx.Node, state: _Importer) -> tuple[str, ...]:
     value = node.meta.get("val")
     if isinstance(value, tuple | list):
-        names = tuple(f"{node.name}_{i}" for i in range(len(value)))
+        names = tuple(f"{state.prefix}{node.name}_{i}" for i in range(len(value)))
         for i, (name, part) in enumerate(zip(names, value, strict=True)):
             state.known[f"{node.name}[{i}]"] = Ref(name)
             state.values[name] = _type_of(part, state)
         return names
-    state.known[node.name] = Ref(node.name)
-    state.values[node.name] = _type_of(value, state)
-    return (node.name,)
+    name = f"{state.prefix}{node.name}"
+    state.known[node.name] = Ref(name)
+    state.values[name] = _type_of(value, state)
+    return (name,)
 
 
 def _type_of(value: Any, state: _Importer) -> ValueType:
@@ -289,13 +348,15 @@ def _class_name(kind: Any) -> str:
 
 def _source(node: fx.Node) -> str:
     places = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [place for place in places if "/torch/" not in place[0]] or places
+    own = [place for place in places if not place[0].startswith((_TORCH, "<"))] or places
     return f"{PurePath(own[-1][0]).name}:{own[-1][1]}" if own else ""
 
 
 def _import_outputs(exported: ExportedProgram, state: _Importer) -> tuple[str, ...]:
     outputs: list[str] = []
     for spec in exported.graph_signature.output_specs:
+        if spec.kind is OutputKind.USER_INPUT_MUTATION:  # seen by the caller, not by the outputs
+            continue
         if spec.kind is not OutputKind.USER_OUTPUT:
             raise CannotTrace(
                 f"the network changes {spec.target!r} while it runs; call .eval(), or make the state an input"
@@ -314,16 +375,10 @@ def _import_outputs(exported: ExportedProgram, state: _Importer) -> tuple[str, .
 
 
 def _distinct(name: str, taken: Sequence[str], state: _Importer) -> str:
-    """A value that is returned twice, or is an input, gets a node of its own."""
+    """A value that is returned twice, or is an input, gets a node of its own: a cast to the type that it has."""
     if name not in taken and any(name in node.outputs for node in state.nodes):
         return name
     copy = f"{name}_out{len(taken)}"
     state.values[copy] = state.values[name]
-    axes = state.values[name].axes
-    state.nodes.append(Node((copy,), "reshape", (Ref(name), tuple(a if isinstance(a, int) else -1 for a in axes))))
+    state.nodes.append(Node((copy,), "cast", (Ref(name), state.values[name].dtype)))
     return copy
-
-
-def _fixed_axes(inputs: Sequence[str], values: Mapping[str, ValueType]) -> tuple[str, ...]:
-    fixed = [f"{name} {values[name]}" for name in inputs if values[name].axes and isinstance(values[name].axes[0], int)]
-    return tuple(f"the network takes only this number of samples at once: {text}" for text in fixed)

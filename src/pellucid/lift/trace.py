@@ -1,6 +1,7 @@
 """From a network to its graph.
 
-1. `torch.export` captures one call, with every axis general that the network does not fix itself.
+1. `torch.export` captures one call, with every axis general that the network does not fix itself; changes in place
+   become new values.
 2. Each operation becomes a primitive (`conversions`), checks and no-ops fall away, each value keeps its module's path.
 3. `reroll` folds unrolled loops, `recognise` folds what a person would name (norms, heads, rotary, activations).
 4. The result is run beside the module on the same inputs; a rewriting that changes the output is left out.
@@ -11,23 +12,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram, export
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pellucid.errors import BadInput, CannotRun, CannotTrace
 from pellucid.ir.graph import Graph
 from pellucid.ir.interpret import run_graph
+from pellucid.lift.functional import changes_in_place, made_functional, shares_memory
 from pellucid.lift.importing import import_exported
 from pellucid.lift.load import Network, load
 from pellucid.lift.recognise import recognise
-from pellucid.lift.reroll import reroll
+from pellucid.lift.reroll import FARTHER, generalise, reroll
+
+_TORCH = str(PurePath(torch.__file__).parent)
 
 TOLERANCE = 1e-4
 """Largest difference, relative to the largest output, that a rewriting may make on the traced inputs."""
@@ -51,19 +58,74 @@ def trace(
     expected = call_network(network, args, named)
     with quiet(), torch.no_grad(), _outputs_only(network.module):
         exported = network.exported or _export(network.module, tuple(args), named)
-    graph = import_exported(exported, network.module)
+    graph = _imported(exported, network, args, named, expected)
     inputs = _in_order(graph.block.inputs, args, named)
-    _check(graph, inputs, expected, "import")
-    for rewrite in (reroll, recognise):
+
+    def holds(other: Graph) -> bool:
+        return _holds_longer(graph, other, network, args, named)
+
+    for rewrite in (reroll, lambda found: generalise(found, holds), recognise):
         with contextlib.suppress(_Changed):
             rewritten = rewrite(graph)
-            _check(rewritten, inputs, expected, rewrite.__name__)
+            _check(rewritten, inputs, expected, "rewriting")
             graph = rewritten
+    return graph.with_changes(remarks=(*_fixed_batches(graph), *graph.remarks))
+
+
+def _imported(
+    exported: ExportedProgram,
+    network: Network,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    expected: Sequence[torch.Tensor],
+) -> Graph:
+    """The graph of an exported program that computes `expected`; changes in place are rewritten where need be."""
+    if shares_memory(exported):
+        with quiet(), torch.no_grad():
+            exported = made_functional(exported)
+    graph = import_exported(exported, network.module)
+    try:
+        _check(graph, _in_order(graph.block.inputs, args, kwargs), expected, "import")
+    except CannotTrace:
+        if not changes_in_place(exported):
+            raise
+        with quiet(), torch.no_grad():
+            return _imported(made_functional(exported), network, args, kwargs, expected)
     return graph
 
 
 class _Changed(Exception):
     """A rewriting changed the output; it is left out."""
+
+
+def _holds_longer(
+    graph: Graph, opened: Graph, network: Network, args: Sequence[object], kwargs: Mapping[str, object]
+) -> bool:
+    """Whether the network computes what `opened` does when the axes that are general only there are longer."""
+    inputs = _in_order(graph.block.inputs, args, kwargs)
+    longer: dict[int, torch.Tensor] = {}
+    for name, value in zip(graph.block.inputs, inputs, strict=True):
+        axes = zip(graph.values[name].axes, opened.values[name].axes, strict=True)
+        grown = value
+        for i, (old, new) in enumerate(axes):
+            if isinstance(old, int) and isinstance(new, str):
+                grown = torch.cat([grown, grown.narrow(i, 0, min(FARTHER, old))], dim=i)
+        longer[id(value)] = grown
+    args, kwargs = tree_map(lambda leaf: longer.get(id(leaf), leaf), (tuple(args), dict(kwargs)))
+    try:
+        found = run_graph(opened, [longer[id(value)] for value in inputs])
+        return _gap(found, call_network(network, args, kwargs)) <= TOLERANCE
+    except (CannotRun, BadInput):
+        return False
+
+
+def _fixed_batches(graph: Graph) -> tuple[str, ...]:
+    """Remarks on inputs whose first axis is fixed, where no input has a general number of samples."""
+    if any("batch" in graph.values[name].axes for name in graph.block.inputs):
+        return ()
+    axes = [(name, graph.values[name]) for name in graph.block.inputs]
+    fixed = [f"{name} {kind}" for name, kind in axes if kind.axes and isinstance(kind.axes[0], int)]
+    return tuple(f"the network takes only this number of samples at once: {text}" for text in fixed)
 
 
 def call_network(network: Network, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[torch.Tensor, ...]:
@@ -74,7 +136,10 @@ def call_network(network: Network, args: Sequence[object], kwargs: Mapping[str, 
     """
     try:
         with torch.no_grad(), _outputs_only(network.module), quiet():
-            outputs = tree_leaves(network.module(*args, **kwargs))
+            given, named = tree_map(
+                lambda leaf: leaf.clone() if _is_tensor(leaf) else leaf, (tuple(args), dict(kwargs))
+            )
+            outputs = tree_leaves(network.module(*given, **named))
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
         raise BadInput(f"the network does not run on the given inputs: {_first_line(error)}; check them") from error
     return tuple(leaf for leaf in outputs if isinstance(leaf, torch.Tensor))
@@ -85,7 +150,8 @@ def _export(module: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str,
     errors: list[Exception] = []
     for dynamic in (shapes, None):
         try:
-            return export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+            with contextlib.redirect_stderr(io.StringIO()):  # torch prints the graph it could not finish
+                return export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as error:  # noqa: BLE001 - torch.export raises whatever the traced code raises
             errors.append(error)
     raise CannotTrace(_why(module, errors[-1])) from errors[-1]
@@ -96,15 +162,15 @@ def _general_axes(
 ) -> dict[str, Any]:
     """Every axis of every input general, in the structure that torch.export wants: by parameter name."""
 
-    def general(value: object) -> dict[int, Any] | None:
-        return {i: Dim.AUTO for i in range(value.ndim)} if isinstance(value, torch.Tensor) else None
+    def general(value: object) -> Any:
+        return tree_map(lambda leaf: dict.fromkeys(range(leaf.ndim), Dim.AUTO) if _is_tensor(leaf) else None, value)
 
     signature = inspect.signature(module.forward)
     shapes: dict[str, Any] = {}
     for name, value in signature.bind(*args, **kwargs).arguments.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_KEYWORD:
-            shapes.update({key: general(entry) for key, entry in value.items()})
+            shapes[name] = {key: general(entry) for key, entry in value.items()}
         elif kind is inspect.Parameter.VAR_POSITIONAL:
             shapes[name] = tuple(general(entry) for entry in value)
         else:
@@ -117,13 +183,13 @@ def _why(module: nn.Module, error: Exception) -> str:
     frame = error.__traceback__
     while frame is not None:
         code = frame.tb_frame.f_code
-        if code.co_name == "forward" and "torch/" not in code.co_filename:
-            owner = type(frame.tb_frame.f_locals.get("self")).__name__
-            place = f" in {owner}.forward ({code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno})"
+        if code.co_name == "forward" and not code.co_filename.startswith(_TORCH) and code.co_argcount:
+            owner = type(frame.tb_frame.f_locals.get(code.co_varnames[0])).__name__
+            place = f" in {owner}.forward ({PurePath(code.co_filename).name}:{frame.tb_lineno})"
         frame = frame.tb_next
     return (
         f"torch.export cannot trace {type(module).__name__}{place}: {_first_line(error)}; replace branches on "
-        "the values of tensors there by torch.where or torch.cond, or decompile the submodules around it"
+        "the values of tensors there by torch.where, or decompile the submodules around it"
     )
 
 
@@ -131,10 +197,26 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _in_order(names: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]) -> list[object]:
-    """The given inputs as the graph takes them: named ones by name, the others in order."""
-    positional = iter([value for value in args if isinstance(value, torch.Tensor)])
-    return [kwargs[name] if name in kwargs else next(positional) for name in names]
+def _in_order(names: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]) -> list[Any]:
+    """The given inputs as the graph takes them: named ones by name, the others in order.
+
+    Raises:
+        BadInput: the graph takes other inputs than those given.
+    """
+    positional = iter([leaf for leaf in tree_leaves(tuple(args)) if _is_tensor(leaf)])
+    nested = iter([leaf for value in kwargs.values() if not _is_tensor(value) for leaf in tree_leaves(value)])
+    found = []
+    for name in names:
+        value = kwargs[name] if name in kwargs else next(positional, None)
+        value = next(nested, None) if value is None else value
+        if not _is_tensor(value):
+            raise BadInput(f"the network takes {', '.join(names)}; the example inputs hold no tensor for {name!r}")
+        found.append(value)
+    return found
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def _check(graph: Graph, inputs: Sequence[Any], expected: Sequence[torch.Tensor], stage: str) -> None:
@@ -144,7 +226,7 @@ def _check(graph: Graph, inputs: Sequence[Any], expected: Sequence[torch.Tensor]
         if stage == "import":
             raise CannotTrace(f"the exported graph does not run: {error}; please report it with the module") from error
         raise _Changed(stage) from error
-    gap = max((_difference(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
+    gap = _gap(found, expected)
     if gap > TOLERANCE:
         if stage == "import":
             raise CannotTrace(
@@ -154,11 +236,24 @@ def _check(graph: Graph, inputs: Sequence[Any], expected: Sequence[torch.Tensor]
         raise _Changed(stage)
 
 
+def _gap(found: Sequence[Any], expected: Sequence[torch.Tensor]) -> float:
+    """The largest difference between outputs, relative to the largest entry of each."""
+    if len(found) != len(expected):
+        return math.inf
+    return max((_difference(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
+
+
 def _difference(a: Any, b: torch.Tensor) -> float:
-    if not isinstance(a, torch.Tensor) or a.shape != b.shape:
-        return float("inf")
-    scale = b.abs().max().item() if b.numel() else 0.0
-    return float((a.double() - b.double()).abs().max().item() / max(scale, 1e-30)) if b.numel() else 0.0
+    if not isinstance(a, torch.Tensor) or a.shape != b.shape or a.dtype != b.dtype:
+        return math.inf
+    same = (a == b) | ((a != a) & (b != b))
+    if bool(same.all()):
+        return 0.0
+    wide = torch.complex128 if b.is_complex() else torch.float64
+    finite = b[b.isfinite()].to(wide).abs()
+    gap = float((a.to(wide) - b.to(wide)).abs()[~same].max())
+    scale = float(finite.max()) if finite.numel() else 0.0
+    return gap / max(scale, 1e-30) if math.isfinite(gap) else math.inf
 
 
 @contextlib.contextmanager
