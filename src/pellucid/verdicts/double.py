@@ -34,6 +34,10 @@ class Double:
         found = self.gaps.get((name, reading))
         return found is None or found.relative <= DOUBLE_BAR
 
+    def compared(self, name: str) -> bool:
+        """Whether the exact reading was compared."""
+        return (name, "weights") in self.gaps
+
     def detail(self, name: str, reading: str) -> str:
         """The result in words."""
         found = self.gaps.get((name, reading))

@@ -1,0 +1,104 @@
+"""What is judged, by what, on what, and how much of it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pellucid.data import Batch, Inputs
+from pellucid.errors import BadInput
+from pellucid.ir.program import Program
+from pellucid.lift.load import Network
+from pellucid.verdicts.measure import Claim
+from pellucid.verdicts.plan import affordable, entry_values, portions
+from pellucid.verdicts.process import Emitted
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is run. A declared finite domain is always run whole.
+
+    Attributes:
+        whole_work, part_work: multiply-adds of the network that may go into samples of the whole and of the parts.
+        least: samples that are run whatever they cost.
+        parts: samples that functions are compared on at most.
+        effects: samples that readings are put into the network on at most.
+        loss: samples that the ledger by loss is measured on at most.
+        timeout: seconds after which a request to program.py counts as hung.
+    """
+
+    whole_work: float = 1e12
+    part_work: float = 6e11
+    least: int = 8
+    parts: int = 4096
+    effects: int = 1024
+    loss: int = 64
+    timeout: float = 300.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """An emitted program (as it runs in single and in double precision), the network, and the judge's own program."""
+
+    emitted: Emitted
+    emitted_double: Emitted
+    network: Network
+    inputs: Inputs
+    program: Program
+    reference: Program
+    seed: int
+    effort: Effort
+    say: Callable[[str], None]
+
+    @cached_property
+    def first(self) -> Batch:
+        """The first portion of the inputs."""
+        for batch in portions(self.inputs, self.reference):
+            return batch
+        raise BadInput(f"{self.inputs.description}: fewer samples than the network's fixed batch size; give more")
+
+    @cached_property
+    def whole_inputs(self) -> Inputs:
+        """What the whole is compared on."""
+        if self.inputs.kind == "domain":
+            return self.inputs
+        return affordable(self.reference, self.inputs, self.effort.whole_work, self.effort.least, self.seed)
+
+    @cached_property
+    def part_inputs(self) -> Inputs:
+        """What functions are compared on."""
+        few = affordable(self.reference, self.inputs, self.effort.part_work, self.effort.least, self.seed)
+        return few.take(self.effort.parts, self.seed)
+
+    def effect_inputs(self, readings: int) -> Inputs:
+        """What readings are put into the network on, when there are so many of them."""
+        many = max(self.effort.least, 4 * self.effort.effects // max(1, readings))
+        return self.part_inputs.take(min(self.effort.effects, many), self.seed)
+
+    def runs(self, inputs: Inputs) -> Iterator[Sequence[Any]]:
+        """Inputs as values of the reference's entry."""
+        return (entry_values(self.reference, batch) for batch in portions(inputs, self.reference))
+
+    @cached_property
+    def chosen(self) -> tuple[str, Claim] | None:
+        """How the program runs by its chosen readings, and what it has to keep; None where that is the exact way."""
+        chosen = [function.reading() for function in self.program.functions.values() if function.chosen != "weights"]
+        if not chosen:
+            return None
+        order = ("decision", "rounded", "difference")
+        measure = min((reading.measure for reading in chosen), key=order.index)
+        budget = max(reading.budget for reading in chosen if reading.measure == measure)
+        entry = self.program[self.program.entry]
+        return (entry.chosen if entry.chosen != "weights" else "chosen"), Claim(measure, budget)
+
+    @cached_property
+    def claims(self) -> Mapping[tuple[str, str], Claim]:
+        """What the readings that are not exact claim, of all functions below the whole."""
+        return {
+            (name, reading.kind): Claim(reading.measure, reading.budget)
+            for name, function in self.program.functions.items()
+            for reading in function.readings
+            if reading.kind != "weights" and name != self.program.entry and name in self.reference.functions
+        }
