@@ -167,20 +167,39 @@ def test_a_convolution_of_integers_stores_its_kernel_as_such():
     check(program, network, torch.randn(60, 144), 1e-6)
 
 
-def test_idle_units_are_dropped():
-    rng = np.random.default_rng(0)
+def idle_units(rng):
+    """Twelve hidden units, of which 1 is dead, 1 constant, 2 unread and 3 duplicates."""
     weight, bias = rng.standard_normal((12, 6)), rng.standard_normal(12)
     weight[3], bias[3] = 2 * weight[1], 2 * bias[1]
+    weight[4], bias[4] = weight[1], bias[1]
+    weight[8], bias[8] = weight[2] / 3, bias[2] / 3
     bias[5] = -60
-    weight[7] = 0
+    weight[7], bias[7] = 0, 0.5
     out = rng.standard_normal((3, 12))
-    out[:, 9] = 0
-    network = nn.Sequential(dense(weight, bias), nn.ReLU(), dense(out, rng.standard_normal(3)))
-    inputs = torch.randn(500, 6)
+    out[:, 9:11] = 0
+    return dense(weight, bias), dense(out, rng.standard_normal(3))
+
+
+def test_idle_units_are_dropped_from_two_layers_together():
+    hidden, readout = idle_units(np.random.default_rng(0))
+    network, inputs = nn.Sequential(hidden, nn.ReLU(), readout), torch.randn(500, 6)
     program = read(network, inputs, ALL)
-    said = "4 of 12 hidden units dropped: 1 dead, 1 constant, 1 unread, 1 duplicate on the inputs seen"
+    said = "7 of 12 units dropped: 1 dead, 1 constant, 2 unread, 3 duplicate on the inputs seen"
     assert code(program).summary == said
-    assert program.weights["0.weight.kept"].shape == (8, 6)
+    assert program.weights["0.weight.kept"].shape == (5, 6)
+    check(program, network, inputs)
+
+
+def test_where_little_is_saved_by_merging_functions_idle_units_are_dropped_from_one():
+    rng = np.random.default_rng(0)
+    weight, bias = rng.standard_normal((12, 20)), rng.standard_normal(12)
+    weight[3], bias[3] = 2 * weight[1], 2 * bias[1]
+    bias[5] = -90
+    network, inputs = nn.Sequential(dense(weight, bias), nn.ReLU(), nn.Linear(12, 4)), torch.randn(500, 20)
+    program = read(network, inputs, ALL)
+    assert has_code(program) == ["linear_0"]
+    assert code(program, "linear_0").summary == "2 of 12 units dropped: 1 dead, 1 duplicate on the inputs seen"
+    assert program.notes.trail[0].outcome.endswith("too little to merge 2 functions")
     check(program, network, inputs)
 
 
@@ -204,7 +223,7 @@ def test_units_and_convolutions_go_together():
     )
     inputs = torch.randn(200, 64)
     program = read(network, inputs, ALL)
-    assert "1 of 16 hidden units dropped: 1 duplicate" in code(program).summary
+    assert "1 of 16 units dropped: 1 duplicate" in code(program).summary
     assert "0: a convolution: 2 channels, 3×3, stride 1, padding 1" in code(program).summary
     check(program, network, inputs)
 

@@ -3,10 +3,9 @@
 Every form is written out as nodes and weights and measured in bits; the shortest stays, if it is shorter than the layer
 as it was. Most matrices of real networks are none of these, and are turned away first by what is cheap to see:
 
-- a convolution whose kernel fits into its image, and blocks, leave zeros: at least half as many as there are outputs,
-  or as many as the shorter side is long;
-- by Cauchy's interlacing a matrix has at least the rank of any part of it, so the singular values of a square part a
-  little larger than the largest rank that saves anything rule out all ranks below.
+- a convolution leaves zeros where its kernel does not reach, blocks leave as many as the shorter side is long, or more;
+- by Cauchy's interlacing a matrix has at least the rank of any part of it. If a part of a few more rows or columns than
+  the largest rank that saves anything has a Gram matrix that, less a little, has a Cholesky factor, no rank is left.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from jaxtyping import Float, Int
 
 from pellucid.code.blocks import BlockDiagonal, find_blocks
 from pellucid.code.convolution import Convolution, find_convolution
+from pellucid.code.dense import Dense
 from pellucid.code.expression import Name, linear
 from pellucid.code.rank import find_low_rank
-from pellucid.code.rewriting import Dense, Draft, Rewrite
+from pellucid.code.rewriting import Draft, Rewrite
 from pellucid.code.writing import Writer
 from pellucid.ir.bits import OPERATION_BITS, block_bits
 from pellucid.ir.graph import Arg, Block, Ref, Weight
@@ -40,8 +40,11 @@ TOLERANCE = 1e-6
 FACTORS_TOLERANCE = 1e-5
 """How far an entry of the product of two narrow matrices may be off, as a share of the largest."""
 
-SPARE = 16
-"""How much larger than the largest rank that saves anything the part is whose rank is looked at."""
+SPARE = 8
+"""How many more rows or columns than the largest rank that saves anything are looked at."""
+
+EMPTY = 1 / 16
+"""A matrix with a smaller share of zeros is not asked whether it is a convolution."""
 
 MOST_BLOCKS = 16
 """More blocks than this are only written where they all have one shape."""
@@ -206,7 +209,7 @@ def _stored_whole(page: Page, numbers: Numbers) -> Rewrite | None:
 def _convolution(page: Page, numbers: Numbers) -> Rewrite | None:
     zeros = int(np.count_nonzero(np.abs(numbers.weight) <= numbers.slack))
     axes = page.draft.values.get(page.dense.source)
-    if axes is None or 2 * zeros < len(numbers.weight):
+    if axes is None or zeros < EMPTY * numbers.weight.size:
         return None
     found = find_convolution(numbers.weight, numbers.bias, budget=numbers.slack)
     if found is None:
@@ -337,14 +340,15 @@ def _low_rank(page: Page, numbers: Numbers) -> Rewrite | None:
 
 
 def _is_full(weight: Float[np.ndarray, "out in"], budget: float) -> bool:
-    """Is the rank of an evenly spaced square part already more than saves anything?"""
-    side = weight.size // sum(weight.shape) + SPARE
-    if side > min(weight.shape):
+    """Are some of its rows, or columns, already of a higher rank than saves anything?"""
+    wide = weight if len(weight) <= weight.shape[1] else weight.T
+    count = wide.size // sum(wide.shape) + SPARE
+    if count > len(wide):
         return False
-    rows, columns = (np.linspace(0, size - 1, side).astype(np.int64) for size in weight.shape)
-    part = weight[np.ix_(rows, columns)].astype(np.float64)
-    squares = np.linalg.eigvalsh(part @ part.T)
-    return bool(squares[:SPARE].sum() > weight.size * budget**2 + 1e-12 * squares[-1])
+    part = torch.from_numpy(wide[np.linspace(0, len(wide) - 1, count).astype(np.int64)]).double()
+    gram = part @ part.T
+    least = weight.size * budget**2 / SPARE + 1e-12 * float(gram.trace())
+    return int(torch.linalg.cholesky_ex(gram - least * torch.eye(count, dtype=torch.float64)).info) == 0
 
 
 _FORMS: tuple[Callable[[Page, Numbers], Rewrite | None], ...] = (
