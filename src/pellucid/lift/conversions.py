@@ -199,6 +199,11 @@ def _diff(a: Arguments) -> Step | None:
     return ("diff", (a["self"], a["dim"], a["prepend"])) if a["n"] == 1 and a["append"] is None else None
 
 
+def _repeated(a: Arguments) -> Step | None:
+    heads = a.get("rank") == 4 and a.get("dim") == 1 and isinstance(a["repeats"], int)
+    return ("repeat_heads", (a["self"], a["repeats"])) if heads else None
+
+
 def _clamp(a: Arguments) -> Step:
     return "clip", (a["self"], a.get("min"), a.get("max"))
 
@@ -251,7 +256,7 @@ PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
     "argmax": lambda a: ("argmax", (a["self"], a["dim"], a["keepdim"])) if a["dim"] is not None else None,
     "any": lambda a: ("any_true", (a["self"], a["dim"], a["keepdim"])) if isinstance(a.get("dim"), int) else None,
     "all": lambda a: ("all_true", (a["self"], a["dim"], a["keepdim"])) if isinstance(a.get("dim"), int) else None,
-    "cumsum": _row("cumsum", "self dim"), "diff": _diff,
+    "repeat_interleave": _repeated, "cumsum": _row("cumsum", "self dim"), "diff": _diff,
     "softmax": _softmax("softmax"), "_softmax": _softmax("softmax"), "log_softmax": _softmax("log_softmax"),
     "matmul": _row("matmul", "self other"), "bmm": lambda a: ("matmul", (a["self"], a["mat2"])),
     "mm": lambda a: ("matmul", (a["self"], a["mat2"])), "einsum": _row("einsum", "equation tensors"),

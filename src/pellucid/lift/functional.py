@@ -14,6 +14,10 @@ from torch import fx
 from torch.export import ExportedProgram
 
 
+_WITHOUT_EFFECT = ("aten::detach_",)
+"""Operations that torch lists among those that change their argument, but that leave its values alone."""
+
+
 def changes_in_place(exported: ExportedProgram) -> bool:
     """Whether any operation of the program changes a tensor."""
     return any(_is_mutable(node) for node in exported.graph.nodes)
@@ -45,7 +49,7 @@ def _schema(node: fx.Node) -> Any:
 
 def _is_mutable(node: fx.Node) -> bool:
     schema = _schema(node)
-    return schema is not None and bool(schema.is_mutable)
+    return schema is not None and bool(schema.is_mutable) and schema.name not in _WITHOUT_EFFECT
 
 
 def _is_private(node: fx.Node) -> bool:

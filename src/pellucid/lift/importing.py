@@ -20,6 +20,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from pellucid.errors import CannotTrace
 from pellucid.ir.graph import Arg, Axis, Block, CalledModule, Graph, Node, Ref, ValueType, Weight, refs, weights_read
+from pellucid.ir.primitives import OPERATORS
 from pellucid.lift.conversions import ACCUMULATING, DROPPED, LOGICAL, NUMBERS, PACKETS, TYPE_CODES
 from pellucid.lift.functional import functional_twin
 
@@ -106,7 +107,7 @@ def _import_call(node: fx.Node, state: _Importer) -> None:
         _import_wrapped(node, str(name), state)
         return
     if schema is None:
-        _append(node, _number_step(node, state), state)
+        _import_number(node, *_number_step(node, state), state)
         return
     packet = functional_twin(schema) or schema.name.split("::")[-1]
     if packet in DROPPED:
@@ -114,6 +115,10 @@ def _import_call(node: fx.Node, state: _Importer) -> None:
     if schema.name.split("::")[0] != "aten":
         raise CannotTrace(f"operation {schema.name!r} is no part of torch itself; replace it by torch operations")
     arguments = _arguments(node, schema, state)
+    known = _type(arguments.get("self"), state) if packet == "sym_size" else None
+    if known is not None and isinstance(known.axes[arguments["dim"]], int):
+        state.known[node.name] = known.axes[arguments["dim"]]
+        return
     _refuse_statistics(arguments)
     convert = PACKETS.get(packet)
     step: Any = _as_it_was(packet, arguments, node, state)
@@ -123,6 +128,14 @@ def _import_call(node: fx.Node, state: _Importer) -> None:
         _append_opaque(node, packet, schema, arguments, state)
     else:
         _append(node, _simplified(step, node, state), state)
+
+
+def _import_number(node: fx.Node, op: str, args: tuple[Arg, ...], state: _Importer) -> None:
+    """Arithmetic on sizes; on sizes that are fixed, its result."""
+    if all(isinstance(arg, int | float) for arg in args) and op in OPERATORS:
+        state.known[node.name] = OPERATORS[op][2](*args)
+    else:
+        _append(node, (op, args), state)
 
 
 def _import_wrapped(node: fx.Node, name: str, state: _Importer) -> None:

@@ -31,7 +31,7 @@ from pellucid.ir.interpret import run_graph
 from pellucid.lift.functional import changes_in_place, made_functional, shares_memory
 from pellucid.lift.importing import import_exported
 from pellucid.lift.load import Network, load
-from pellucid.lift.recognise import recognise
+from pellucid.lift.recognise import RULES, recognise
 from pellucid.lift.reroll import FARTHER, generalise, reroll
 
 _TORCH = str(PurePath(torch.__file__).parent)
@@ -64,11 +64,14 @@ def trace(
     def holds(other: Graph) -> bool:
         return _holds_longer(graph, other, network, args, named)
 
-    for rewrite in (reroll, lambda found: generalise(found, holds), recognise):
-        with contextlib.suppress(_Changed):
-            rewritten = rewrite(graph)
-            _check(rewritten, inputs, expected, "rewriting")
-            graph = rewritten
+    for rewrite in (reroll, lambda found: generalise(found, holds)):
+        graph = _kept(rewrite(graph), graph, inputs, expected)
+    recognised = recognise(graph)
+    if _kept(recognised, graph, inputs, expected) is recognised:
+        graph = recognised
+    else:
+        for rule in RULES:
+            graph = _kept(recognise(graph, (rule,)), graph, inputs, expected)
     return graph.with_changes(remarks=(*_fixed_batches(graph), *graph.remarks))
 
 
@@ -85,7 +88,7 @@ def _imported(
             exported = made_functional(exported)
     graph = import_exported(exported, network.module)
     try:
-        _check(graph, _in_order(graph.block.inputs, args, kwargs), expected, "import")
+        _check(graph, _in_order(graph.block.inputs, args, kwargs), expected)
     except CannotTrace:
         if not changes_in_place(exported):
             raise
@@ -94,8 +97,12 @@ def _imported(
     return graph
 
 
-class _Changed(Exception):
-    """A rewriting changed the output; it is left out."""
+def _kept(rewritten: Graph, graph: Graph, inputs: Sequence[Any], expected: Sequence[torch.Tensor]) -> Graph:
+    """The rewritten graph, or the old one where the rewriting changed what is computed."""
+    try:
+        return rewritten if _gap(run_graph(rewritten, inputs), expected) <= TOLERANCE else graph
+    except CannotRun:
+        return graph
 
 
 def _holds_longer(
@@ -219,21 +226,16 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _check(graph: Graph, inputs: Sequence[Any], expected: Sequence[torch.Tensor], stage: str) -> None:
+def _check(graph: Graph, inputs: Sequence[Any], expected: Sequence[torch.Tensor]) -> None:
     try:
-        found = run_graph(graph, inputs)
+        gap = _gap(run_graph(graph, inputs), expected)
     except CannotRun as error:
-        if stage == "import":
-            raise CannotTrace(f"the exported graph does not run: {error}; please report it with the module") from error
-        raise _Changed(stage) from error
-    gap = _gap(found, expected)
+        raise CannotTrace(f"the exported graph does not run: {error}; please report it with the module") from error
     if gap > TOLERANCE:
-        if stage == "import":
-            raise CannotTrace(
-                f"the exported graph differs from the network by {gap:.1e} of the largest output; "
-                "is it random or stateful (dropout on, batch statistics)? Call .eval() and remove randomness"
-            )
-        raise _Changed(stage)
+        raise CannotTrace(
+            f"the exported graph differs from the network by {gap:.1e} of the largest output; "
+            "is it random or stateful (dropout on, batch statistics)? Call .eval() and remove randomness"
+        )
 
 
 def _gap(found: Sequence[Any], expected: Sequence[torch.Tensor]) -> float:
@@ -258,7 +260,7 @@ def _difference(a: Any, b: torch.Tensor) -> float:
 
 @contextlib.contextmanager
 def _outputs_only(module: nn.Module) -> Iterator[None]:
-    """Hugging Face models meanwhile return their outputs without the key-value cache, which is no tensor."""
+    """Hugging Face models meanwhile return their outputs without caches, which torch.export does not know."""
     if getattr(module, "config", None) is None or "forward" in vars(module):
         yield
         return
@@ -269,7 +271,7 @@ def _outputs_only(module: nn.Module) -> Iterator[None]:
         outputs = forward(*args, **kwargs)
         if not isinstance(outputs, Mapping):
             return outputs
-        return {name: value for name, value in outputs.items() if name != "past_key_values"}
+        return {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor | tuple | list)}
 
     module.forward = without_cache
     try:
