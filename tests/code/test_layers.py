@@ -12,6 +12,7 @@ from pellucid.code import layers, matrices
 from pellucid.code.convolution import dense_matrix
 from pellucid.code.layers import MATRICES, SCALES, UNITS
 from pellucid.ir.bits import block_bits
+from pellucid.ir.interpret import run_functions
 from pellucid.ir.validate import validate
 
 ALL = (MATRICES, SCALES, UNITS)
@@ -151,10 +152,10 @@ def test_large_hidden_integers_are_stored_as_such():
     network, (first, second) = planted_integers(np.random.default_rng(1), (20, 30, 10), 3)
     inputs = torch.randn(200, 20)
     program = read(network, inputs, ALL)
-    stored = program.weights["0.weight.whole.whole"]
+    stored = program.weights["0.weight.whole"]
     assert stored.dtype == torch.int8
     assert np.array_equal(stored.numpy(), first)
-    assert np.array_equal(program.weights["2.weight.whole.whole"].numpy(), second)
+    assert np.array_equal(program.weights["2.weight.whole"].numpy(), second)
     assert code(program).bits < 8 * (first.size + second.size + 40) + 700
     check(program, network, inputs)
 
@@ -226,6 +227,38 @@ def test_units_and_convolutions_go_together():
     assert "1 of 16 units dropped: 1 duplicate" in code(program).summary
     assert "0: a convolution: 2 channels, 3×3, stride 1, padding 1" in code(program).summary
     check(program, network, inputs)
+
+
+class Written(nn.Module):
+    """x @ W + b, or x @ W, with W as [in, out]."""
+
+    def __init__(self, matrix, bias):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.tensor(matrix.T, dtype=torch.float32).contiguous())
+        self.bias = nn.Parameter(torch.randn(len(matrix))) if bias else None
+
+    def forward(self, x):
+        return torch.tanh(x @ self.matrix if self.bias is None else torch.addmm(self.bias, x, self.matrix))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_matrices_written_the_other_way_round(bias):
+    network, inputs = Written(scattered_blocks(np.random.default_rng(0), 4, 6, 8), bias), torch.randn(60, 32)
+    program = read(network, inputs, ALL)
+    assert code(program).summary == "4 blocks of 6×8"
+    check(program, network, inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions(dtype):
+    kernel = np.random.default_rng(0).integers(-2, 3, (6, 4, 3, 3)).astype(np.float32)
+    network = dense(dense_matrix(kernel, (4, 6, 6), (1, 1), (1, 1))).to(dtype)
+    inputs = torch.randn(60, 144, dtype=dtype)
+    program = read(network, inputs, ALL)
+    assert code(program).method == "convolution"
+    (found,), wanted = run_functions(program, [inputs]), network(inputs)
+    assert found.dtype == dtype
+    assert float((found - wanted).abs().max() / wanted.abs().max()) < (0.02 if dtype == torch.bfloat16 else 1e-12)
 
 
 class Tied(nn.Module):

@@ -39,7 +39,11 @@ _DECIMAL = (2, 4, 5, 10)
 def propose_constant(part: Part, seconds: float) -> Candidate | str:
     """The numbers that the function gives whatever comes in."""
     outputs = _numbers_out(part)
-    if outputs is None or np.ptp(outputs, axis=0).max() > _TIGHT * EXACT * np.abs(outputs).max():
+    if (
+        outputs is None
+        or not np.isfinite(outputs).all()
+        or np.ptp(outputs, axis=0).max() > _TIGHT * EXACT * np.abs(outputs).max()
+    ):
         return ""
     budget = _TIGHT * EXACT * float(np.abs(outputs).max())
     found = [find_constant(column, budget=budget) for column in outputs.T]
@@ -58,7 +62,7 @@ def _numbers_out(part: Part) -> Float[np.ndarray, "rows last"] | None:
         return None
     kind = part.program.values.get(part.function.outputs[0])
     values = [value for (value,) in part.outputs]
-    if kind is None or not kind.axes or not kind.dtype.startswith("float"):
+    if kind is None or not kind.axes or "float" not in kind.dtype:
         return None
     last = kind.axes[-1] if isinstance(kind.axes[-1], int) else 1
     if last > MOST_OUTPUTS or not all(isinstance(value, torch.Tensor) and value.numel() for value in values):

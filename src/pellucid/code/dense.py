@@ -20,6 +20,9 @@ Tensor = Shaped[torch.Tensor, "..."]
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "silu", "gelu")
 """Operations between two dense layers that work unit by unit; no operation at all is the identity."""
 
+KEPT, FRACTIONS = ".kept", ".fractions"
+"""What is put behind the name of a weight whose idle units were dropped, or that is in fractions now."""
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -222,7 +225,8 @@ def replaced(draft: Draft, dense: Dense, layer: Layer, suffix: str) -> Rewrite:
     weight = torch.from_numpy(np.ascontiguousarray(layer.weight)).to(dense.dtype)
     bias = torch.from_numpy(np.ascontiguousarray(layer.bias)).to(dense.dtype)
     base = dense.bias_name or f"{dense.weight_name}.bias"
-    name, bias_name = draft.weight_name(dense.weight_name + suffix, weight), draft.weight_name(base + suffix, bias)
+    name = draft.weight_name(dense.weight_name.removesuffix(suffix) + suffix, weight)
+    bias_name = draft.weight_name(base.removesuffix(suffix) + suffix, bias)
     made = {name: weight, bias_name: bias} if bool(bias.any()) else {name: weight}
     args = (Ref(dense.source), Weight(name), Weight(bias_name) if bool(bias.any()) else None)
     return Rewrite((Node((dense.target,), "linear", args),), made, "", "")

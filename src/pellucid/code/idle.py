@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
-from pellucid.code.dense import ACTIVATIONS, Chain, Dense, are_apart, ends, is_own, layer_of, pairs, replaced
+from pellucid.code.dense import ACTIVATIONS, KEPT, Chain, Dense, are_apart, ends, is_own, layer_of, pairs, replaced
 from pellucid.code.layer import Layer
 from pellucid.code.propose import Part
 from pellucid.code.rewriting import Draft, Rewrite
@@ -133,7 +133,7 @@ def _kept(
     dense = chain.layers[0]
     names = [dense.target, *(node.id for node in chain.between)]
     fresh = {name: _fresh(draft, f"{name}_kept") for name in names}
-    hidden = replaced(draft, dense, found.hidden, ".kept")
+    hidden = replaced(draft, dense, found.hidden, KEPT)
     nodes = [hidden.nodes[0].with_changes(outputs=(fresh[dense.target],))]
     for node in chain.between:
         nodes.append(node.with_changes(outputs=(fresh[node.id],), args=(Ref(fresh[dense.target]), *node.args[1:])))
@@ -145,7 +145,7 @@ def _reduced(draft: Draft, pair: Chain, found: ReducedUnits) -> Draft:
     """Two layers with fewer units between them."""
     before, after = pair.layers
     nodes, weights, types = _kept(draft, pair, found)
-    readout = replaced(draft, after, found.readout, ".kept")
+    readout = replaced(draft, after, found.readout, KEPT)
     nodes.append(Node((after.target,), "linear", (Ref(nodes[-1].id), *readout.nodes[0].args[1:])))
     rewrite = Rewrite(tuple(nodes), {**weights, **readout.weights}, _units_text(before, found), "units")
     names = (before.target, *(node.id for node in pair.between), after.target)

@@ -20,6 +20,8 @@ import numpy as np
 
 from pellucid.code.dense import (
     ACTIVATIONS,
+    FRACTIONS,
+    KEPT,
     Chain,
     Dense,
     are_apart,
@@ -135,7 +137,7 @@ def in_short_forms(draft: Draft, program: Program, deadline: float) -> tuple[Dra
 
 
 def _labelled(form: Rewrite, dense: Dense, many: bool) -> Rewrite:
-    path = dense.weight_name.removesuffix(".whole").removesuffix(".kept").removesuffix(".weight")
+    path = dense.weight_name.removesuffix(FRACTIONS).removesuffix(KEPT).removesuffix(".weight")
     return Rewrite(form.nodes, form.weights, f"{path}: {form.summary}" if many else form.summary, form.method)
 
 
@@ -178,7 +180,7 @@ def _rescaled(draft: Draft, chain: Chain, found: Rescaled, scaled: bool) -> Draf
             if not np.array_equal(layer.weight, dense.weight):
                 draft = draft.rewritten((dense.node.id,), replaced(draft, dense, layer, ".scaled"))
             continue
-        rewrite = dataclasses.replace(replaced(draft, dense, layer.layer(), ".whole"), summary=said[0], method=said[1])
+        rewrite = dataclasses.replace(replaced(draft, dense, layer.layer(), FRACTIONS), summary=said[0], method=said[1])
         said = ("", "")
         name = cast(Weight, rewrite.nodes[0].args[1]).name
         draft = draft.rewritten((dense.node.id,), rewrite, fractions={**draft.fractions, name: layer})

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from pellucid.code.blocks import BlockDiagonal, find_blocks
 from pellucid.code.convolution import Convolution, find_convolution
-from pellucid.code.dense import Dense
+from pellucid.code.dense import FRACTIONS, Dense
 from pellucid.code.expression import Name, linear
 from pellucid.code.rank import find_low_rank
 from pellucid.code.rewriting import Draft, Rewrite
@@ -82,7 +82,7 @@ class Page:
 
     def store(self, array: np.ndarray, suffix: str, base: str = "") -> Ref | Weight:
         """An array as a weight of the layer's type, kept as small integers where it is whole and that saves bits."""
-        name = f"{base or self.dense.weight_name}{suffix}"
+        name = f"{(base or self.dense.weight_name).removesuffix(FRACTIONS)}{suffix}"
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.dense.dtype)
         small = _small_integers(tensor)
         if small is None:

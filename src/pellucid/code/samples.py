@@ -67,7 +67,7 @@ def samples_of(part: Part, most_in: int, most_out: int) -> Iterator[Samples]:
     if len(part.function.outputs) != 1 or len(kinds) < 2 or not part.inputs:
         return
     known = [kind for kind in kinds if kind is not None and kind.axes]
-    if len(known) < len(kinds) or not known[-1].dtype.startswith("float"):
+    if len(known) < len(kinds) or "float" not in known[-1].dtype:
         return
     for lead in range(min(len(kind.axes) for kind in known), 0, -1):
         fixed = [_sizes(kind, lead) for kind in known]
@@ -79,6 +79,8 @@ def samples_of(part: Part, most_in: int, most_out: int) -> Iterator[Samples]:
         places = zip(part.function.inputs, shapes, strict=True)
         columns = tuple((name, place) for name, sizes in places for place in product(*map(range, sizes)))
         inputs, outputs = (_rows(calls, lead) for calls in (part.inputs, part.outputs))
+        if not len(inputs) or not np.isfinite(outputs).all():
+            return
         step = max(1, len(inputs) // MOST_ROWS)
         yield Samples(inputs[::step], outputs[::step], columns, lead, shape, tuple(k.dtype for k in known))
 
