@@ -78,7 +78,8 @@ class _Typing:
         casts: list[Node] = []
         args = list(node.args)
         for position, kind in enumerate(types):
-            if wanted and _is_array(kind) and not kind.startswith(("float", "bool")) and kind != wanted:
+            widened = kind == "bool" and any(other.startswith("float") for other in types)
+            if wanted and _is_array(kind) and not kind.startswith("float") and not widened:
                 name = f"{node.id}_cast{position}"
                 casts.append(Node((name,), "cast", (args[position], wanted), scope=node.scope))
                 self.found[name] = wanted

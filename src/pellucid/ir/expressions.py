@@ -24,7 +24,8 @@ WIDTH = 100
 PACKED = 24
 """Items of a long list that are all shorter than this share lines."""
 
-_NEVER = 2**62
+_ENDS = frozenset({str(2**62), str(2**63 - 1)})
+"""What torch.export writes for a range without end."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,11 @@ def _subscript(node: Node, parts: Sequence[Expr], rank: int | None) -> Expr | No
     axis = node.args[1] if rank is None or node.args[1] >= 0 else node.args[1] + rank
     if not -3 <= axis <= 4:
         return None
-    return _along(parts[0], axis, parts[2].text if node.op == "select" else _range(node, parts[2:]))
+    return _along(parts[0], axis, parts[2].text if node.op == "select" else _range(parts[2:]))
 
 
-def _range(node: Node, bounds: Sequence[Expr]) -> str:
-    texts = ["" if b.text == "None" or node.args[i] == _NEVER else b.text for i, b in enumerate(bounds, 2)]
+def _range(bounds: Sequence[Expr]) -> str:
+    texts = ["" if b.text == "None" or b.text in _ENDS else b.text for b in bounds]
     start, stop, step = (*texts, *("", "", "1")[len(texts) :])
     return f"{start}:{stop}{'' if step == '1' else f':{step}'}"
 

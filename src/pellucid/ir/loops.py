@@ -87,9 +87,8 @@ def write_run(writer: Writer, run: Run) -> None:
     if isinstance(threaded, Ref) and threaded.name in writer.waiting:
         writer.settle(threaded.name, callee.inputs[run.position])
     args = [_outside(writer, arg) for arg in first.args]
-    for node in run.nodes:
-        for value in _refs(node.args):
-            writer.use(value)
+    for value in (value for node in run.nodes for arg in node.args for value in _refs(arg)):
+        writer.use(value)
     others = {local for i, arg in enumerate(args) if i != run.position for local in arg.reads}
     local = _carried(writer, threaded, args[run.position], callee.inputs[run.position], others)
     args[run.position] = name(local)
@@ -102,6 +101,7 @@ def write_run(writer: Writer, run: Run) -> None:
     writer.indent += 4
     writer.emit(f"{local} = {function}({', '.join(texts)})", nodes=ids)
     writer.indent -= 4
+    writer.used.discard(counter)
     writer.hold(last.id, local)
 
 
@@ -139,7 +139,7 @@ def write_scan(writer: Writer, node: Node) -> None:
     along = [_outside(writer, arg) for arg in sequences]
     settled = [_outside(writer, arg) for arg in fixed]
     begun = [writer.part(arg) or Expr("None") for arg in starts]
-    for value in _refs(node.args):
+    for value in (value for part in node.args for value in _refs(part)):
         writer.use(value)
     names: list[str] = []
     for arg, start, stem in zip(starts, begun, _state_stems(writer, node.body, len(starts)), strict=True):
@@ -152,6 +152,7 @@ def write_scan(writer: Writer, node: Node) -> None:
     elements = [at_step(whole, axis, writer.rank(arg), t) for whole, arg in zip(along, sequences, strict=True)]
     guarded |= {t, *lists.values()}
     writer.lines.extend(_body_lines(writer, node, [*map(name, names), *elements, *settled], names, lists, guarded))
+    writer.used.discard(t)
     for value, local in zip(node.outputs, names, strict=False):
         writer.hold(value, local)
     for place, local in lists.items():

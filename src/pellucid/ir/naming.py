@@ -102,7 +102,7 @@ def parameter_names(program: Program) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {}
     for function in reversed(list(callers_first(program))):
         body = function.readings[0].body
-        hints = {value: _hint(body, value, names) for value in function.inputs}
+        hints = _hints(function.inputs, body, names)
         wishes = [hint and (given_name(value) or hint) for value, hint in hints.items()]
         if function.name == program.entry:
             wishes = [identifier(value) for value in function.inputs]
@@ -176,10 +176,15 @@ def _state_inputs(program: Program) -> set[tuple[str, int]]:
     return found
 
 
-def _hint(body: Block, value: str, names: Mapping[str, tuple[str, ...]]) -> str:
-    """What those that read `value` call it, if that says something."""
-    readers = [node for node in all_nodes(body) if value in refs(node)]
-    return purpose(value, lambda one: readers if one == value else (), lambda node: names[node.function])
+def _hints(inputs: Sequence[str], body: Block, names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """What those that read the inputs of a function call them, "" where that says nothing."""
+    readers: dict[str, list[Node]] = {}
+    for node in all_nodes(body):
+        for value in refs(node):
+            readers.setdefault(value, []).append(node)
+    return {
+        value: purpose(value, lambda one: readers.get(one, []), lambda node: names[node.function]) for value in inputs
+    }
 
 
 def purpose(
