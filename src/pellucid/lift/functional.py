@@ -13,7 +13,6 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-
 _WITHOUT_EFFECT = ("aten::detach_",)
 """Operations that torch lists among those that change their argument, but that leave its values alone."""
 

@@ -23,7 +23,7 @@ from pellucid.lift.unrolled import element, find_loops, straighten
 FARTHER = 2
 """How many positions longer the inputs are on which a graph with loops is tried."""
 
-_ARITHMETIC = ("add", "sub", "mul", "div", "floordiv", "mod", "pow", "arange")
+_ARITHMETIC = ("add", "sub", "mul", "div", "floordiv", "mod", "pow", "neg", "arange")
 _SHAPING = ("reshape", "expand", "repeat", "unflatten", "zeros", "full")
 
 OTHER_SIZES = (2, 16)

@@ -9,6 +9,7 @@ sooner than the network's own loop (a first step without a state), the other ste
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -168,7 +169,8 @@ def _shared(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _sunk(nodes: Sequence[Node]) -> list[Node]:
-    """Reads of single positions right before the first node that uses them."""
+    """Reads of single positions, where an axis is read position by position, right before their first use."""
+    reads = Counter(at[:2] for node in nodes if (at := element(node)) is not None)
     waiting: dict[str, Node] = {}
     made: list[Node] = []
 
@@ -180,7 +182,8 @@ def _sunk(nodes: Sequence[Node]) -> list[Node]:
             made.append(node)
 
     for node in nodes:
-        if element(node) is not None:
+        at = element(node)
+        if at is not None and reads[at[:2]] >= SHORTEST:
             waiting[node.id] = node
             continue
         for name in refs(node):
