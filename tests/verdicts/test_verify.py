@@ -208,6 +208,15 @@ def test_a_missing_program(directory, judge):
         judge(directory)
 
 
+def test_rounding_that_the_network_does_not_have(directory, judge):
+    """Equal in double precision, off by a thousandth in single: a network of ordinary numbers does not round so."""
+    _edit(directory, "(add + mul)", "((add + 10000.0) + mul - 10000.0)")
+    failed = [verdict for verdict in judge(directory) if not verdict.passed]
+    assert {verdict.part for verdict in failed} == {"program"}
+    assert failed[0].value > 1e-4
+    assert "the network's own rounding error" in failed[0].detail
+
+
 # ---- it lets pass
 
 
@@ -238,6 +247,49 @@ def test_the_torch_dialect_passes_bit_by_bit(exact, tmp_path, judge):
 def test_a_program_that_prints_and_warns_passes(directory, judge):
     _edit(directory, "FUNCTIONS = {", "print('hello'); import warnings; warnings.warn('odd')\nFUNCTIONS = {")
     assert _failed(judge(directory)) == set()
+
+
+class Rounding(nn.Module):
+    """Loses three digits by adding and taking away ten thousand."""
+
+    def forward(self, x):
+        return (x + 10000.0) + torch.tanh(x) - 10000.0
+
+
+def test_rounding_that_the_network_has_too(tmp_path):
+    xs = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    place = emit_by_hand(decompiled(Rounding().eval(), xs[:3]), tmp_path / "out")
+    names = [
+        line.split(" = ")[0].strip() for line in (place / "program.py").read_text().splitlines() if "10000.0" in line
+    ]
+    _edit(place, f"({names[0]} + tanh)", "((x + tanh) + 10000.0)", 0)
+    verdicts = verify_directory(place, load(Rounding().eval()), gather(xs)).verdicts
+    assert _failed(verdicts) == set()
+    whole = next(verdict for verdict in verdicts if verdict.unit == "of the largest output")
+    assert whole.value > 1e-4
+    assert "own rounding error" in whole.detail
+
+
+class Selecting(nn.Module):
+    """Takes whole numbers below eight as real ones, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(8, 3)
+
+    def forward(self, x):
+        return self.rows(x.long())
+
+
+def test_a_network_that_takes_no_fresh_inputs(tmp_path):
+    """Moved by a tenth of their spread, these leave its table: then double precision runs on inputs to verify."""
+    xs = torch.tensor([[0.0, 7.0]]).repeat(16, 20)
+    module = Selecting().eval()
+    verdicts = verify_directory(
+        emit_by_hand(decompiled(module, xs[:3]), tmp_path / "out"), load(module), gather(xs)
+    ).verdicts
+    whole = next(verdict for verdict in verdicts if verdict.unit == "of the largest output")
+    assert "in double precision 0.0e+00" in whole.detail
 
 
 def test_progress_names_the_parts(directory, judge, exact):

@@ -22,7 +22,7 @@ class Effort:
 
     Attributes:
         whole_work, part_work: multiply-adds of the network that may go into samples of the whole and of the parts.
-        least: samples that are run whatever they cost.
+        whole_least, part_least: samples that are run whatever they cost.
         parts: samples that functions are compared on at most.
         effects: samples that readings are put into the network on at most.
         loss: samples that the ledger by loss is measured on at most.
@@ -31,7 +31,8 @@ class Effort:
 
     whole_work: float = 1e12
     part_work: float = 6e11
-    least: int = 8
+    whole_least: int = 20
+    part_least: int = 8
     parts: int = 4096
     effects: int = 1024
     loss: int = 64
@@ -64,17 +65,17 @@ class Case:
         """What the whole is compared on."""
         if self.inputs.kind == "domain":
             return self.inputs
-        return affordable(self.reference, self.inputs, self.effort.whole_work, self.effort.least, self.seed)
+        return affordable(self.reference, self.inputs, self.effort.whole_work, self.effort.whole_least, self.seed)
 
     @cached_property
     def part_inputs(self) -> Inputs:
         """What functions are compared on."""
-        few = affordable(self.reference, self.inputs, self.effort.part_work, self.effort.least, self.seed)
+        few = affordable(self.reference, self.inputs, self.effort.part_work, self.effort.part_least, self.seed)
         return few.take(self.effort.parts, self.seed)
 
     def effect_inputs(self, readings: int) -> Inputs:
         """What readings are put into the network on, when there are so many of them."""
-        many = max(self.effort.least, 4 * self.effort.effects // max(1, readings))
+        many = max(self.effort.part_least, 4 * self.effort.effects // max(1, readings))
         return self.part_inputs.take(min(self.effort.effects, many), self.seed)
 
     def runs(self, inputs: Inputs) -> Iterator[Sequence[Any]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from jaxtyping import Shaped
 
-from pellucid.data import Batch, Inputs
+from pellucid.data import Batch, Domain, Inputs
 from pellucid.ir.graph import Axis, Node, Weight, leaves
 from pellucid.ir.interpret import bind
 from pellucid.ir.program import Program
@@ -48,10 +48,10 @@ def batch_axis(program: Program) -> Axis:
 
 
 def time_axis(program: Program) -> str | None:
-    """The symbol of the axis along which sequences may have any length; None where there is no such axis."""
+    """The symbol of the second axis of an input, where it may have any length: time. None where there is no such."""
     first = batch_axis(program)
     names = program[program.entry].inputs
-    symbols = (axis for name in names for axis in program.values[name].axes[1:] if isinstance(axis, str))
+    symbols = (axis for name in names for axis in program.values[name].axes[1:2] if isinstance(axis, str))
     return next((axis for axis in symbols if axis != first), None)
 
 
@@ -77,10 +77,19 @@ def _size(axis: Axis, sizes: Mapping[str, int]) -> int:
 
 def affordable(program: Program, inputs: Inputs, work: float, least: int, seed: int) -> Inputs:
     """As many samples as `work` multiply-adds allow, but not fewer than `least`, drawn with a seed."""
-    sizes = _symbol_sizes(program, entry_values(program, inputs.example.rows(slice(0, 1))))
+    example = inputs.example.rows(slice(0, 1))
+    sizes = _symbol_sizes(program, entry_values(program, example))
     bodies = (function.reading("weights").body for function in program.functions.values())
-    each = sum(_work(program, node, sizes) for body in bodies for node in body.nodes)
+    largest = sum(_work(program, node, sizes) for body in bodies for node in body.nodes)
+    each = largest * _mean_bytes(inputs) / max(1, example.nbytes)
     return inputs.take(max(least, int(work / max(1.0, each))), seed)
+
+
+def _mean_bytes(inputs: Inputs) -> float:
+    """Bytes of a sample, on average."""
+    if isinstance(inputs.samples, Domain):
+        return float(inputs.example.rows(slice(0, 1)).nbytes)
+    return sum(batch.nbytes for batch in inputs.samples) / max(1, len(inputs))
 
 
 def _work(program: Program, node: Node, sizes: Mapping[str, int]) -> float:

@@ -25,6 +25,9 @@ from pellucid.modules.structure import structure
 
 Tensor = Shaped[torch.Tensor, "..."]
 
+LONGEST_BATCH = 4
+"""Rows of an example; torch takes another axis of that size for the same."""
+
 _HALF = ("float16", "bfloat16")
 _MAKERS = {"zeros": 1, "full": 2}
 """Primitives whose element type is float32 unless given, and the position where it is given."""
@@ -44,13 +47,14 @@ def _small(inputs: Inputs) -> Inputs:
     """The smallest samples, if they are given in several shapes: tracing runs them, and needs no large ones."""
     if isinstance(inputs.samples, Domain):
         return inputs
-    general = [
-        batch
-        for batch in inputs.samples
-        if all(size > 1 for array in batch.arrays.values() for size in array.shape[1:])
-    ]
-    smallest = min(general or inputs.samples, key=lambda batch: batch.nbytes // len(batch))
-    return Inputs((smallest,), inputs.description)
+    general = [batch for batch in inputs.samples if min(_sizes(batch), default=0) > LONGEST_BATCH]
+    if not general:
+        return inputs
+    return Inputs((min(general, key=lambda batch: batch.nbytes // len(batch)),), inputs.description)
+
+
+def _sizes(batch: Batch) -> list[int]:
+    return [size for array in batch.arrays.values() for size in array.shape[1:]]
 
 
 class _Widened(Mapping[str, Tensor]):
