@@ -10,12 +10,12 @@ from torch import nn
 
 from pellucid.code import layers, matrices
 from pellucid.code.convolution import dense_matrix
-from pellucid.code.layers import MATRICES, SCALES, UNITS
+from pellucid.code.layers import LOW_RANK, MATRICES, SCALES, UNITS
 from pellucid.ir.bits import block_bits
 from pellucid.ir.interpret import run_functions
 from pellucid.ir.validate import validate
 
-ALL = (MATRICES, SCALES, UNITS)
+ALL = (MATRICES, LOW_RANK, SCALES, UNITS)
 
 
 def ops(reading):
@@ -229,6 +229,17 @@ def test_units_and_convolutions_go_together():
     check(program, network, inputs)
 
 
+def test_zero_matrices_leave_their_bias_or_nothing():
+    network = nn.Sequential(dense(np.zeros((30, 20)), np.arange(30)), nn.Tanh(), nn.Linear(30, 4))
+    inputs = torch.randn(60, 5, 20)
+    program = read(network, inputs, (MATRICES,))
+    assert code(program, "linear_0").summary == "its bias alone"
+    check(program, network, inputs)
+    network = dense(np.zeros((30, 20)))
+    assert code(read(network, inputs, (MATRICES,))).summary == "zero"
+    assert torch.equal(read(network, inputs, (MATRICES,))(inputs), network(inputs).detach())
+
+
 class Written(nn.Module):
     """x @ W + b, or x @ W, with W as [in, out]."""
 
@@ -256,7 +267,7 @@ def test_other_precisions(dtype):
     inputs = torch.randn(60, 144, dtype=dtype)
     program = read(network, inputs, ALL)
     assert code(program).method == "convolution"
-    (found,), wanted = run_functions(program, [inputs]), network(inputs)
+    (found,), wanted = run_functions(program, [inputs]), network(inputs).detach()
     assert found.dtype == dtype
     assert float((found - wanted).abs().max() / wanted.abs().max()) < (0.02 if dtype == torch.bfloat16 else 1e-12)
 

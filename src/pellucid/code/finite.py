@@ -34,7 +34,7 @@ from pellucid.ir.program import Measure, Reading
 MOST_INPUTS = 10
 """Functions of up to so many whole numbers are read."""
 
-MOST_OUTPUTS = 64
+MOST_OUTPUTS = 256
 """Outputs at each place, or classes, up to so many."""
 
 MOST_FORMULAS = 8
@@ -59,7 +59,7 @@ SECONDS = 2.0
 """For each expression."""
 
 LONGEST_SUMMARY = 120
-"""Longer expressions are not repeated in the summary."""
+"""Longer expressions are cut in the summary."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +200,8 @@ def _reading(
         body = finish(part, samples, writer, [_levelled(writer, value, targets) for value in values])
     forms = ", ".join(dict.fromkeys(reading.form for reading in found))
     shown = ", ".join(expression_text(expr) for expr in expressions)
-    summary = f"{_MEANING[targets.form]} {shown if len(shown) <= LONGEST_SUMMARY else f'{forms} expressions'}{domain}"
+    shown = shown if len(shown) <= LONGEST_SUMMARY else f"{shown[:LONGEST_SUMMARY]}…"
+    summary = f"{_MEANING[targets.form]} {shown}{domain}"
     return Candidate(Reading("code", body, forms, code_bits(body), summary, targets.measure, targets.budget))
 
 

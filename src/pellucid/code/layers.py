@@ -2,10 +2,12 @@
 
 1. `MATRICES`: each matrix of a function in its shortest form (`pellucid.code.matrices`). One that is read elsewhere is
    left alone unless it is a matrix there too, as it would have to be kept all the same.
-2. `SCALES`: chains of dense layers are rescaled to whole numbers and fractions, then 1.
-3. `UNITS`: units that say nothing of their own are dropped (`pellucid.code.idle`), then 2.
+2. `LOW_RANK`: likewise, products of two narrow matrices too. These come only near the matrix, which a network that
+   enlarges small differences may not bear.
+3. `SCALES`: chains of dense layers are rescaled to whole numbers and fractions, then 1.
+4. `UNITS`: units that say nothing of their own are dropped (`pellucid.code.idle`), then 3 and 2.
 
-A function that calls others is read as one body with them by 2 and 3, if that is small, the finding lies between two of
+A function that calls others is read as one body with them by 3 and 4, if that is small, the finding lies between two of
 them, and it saves a good deal; what lies within one of them is left to its own turn, so that the hierarchy stays.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 import numpy as np
@@ -35,7 +37,7 @@ from pellucid.code.dense import (
 )
 from pellucid.code.idle import without_idle_units
 from pellucid.code.layer import Layer
-from pellucid.code.matrices import MOST_ENTRIES, shortest_form
+from pellucid.code.matrices import EXACT, FACTORS, MOST_ENTRIES, Form, shortest_form
 from pellucid.code.propose import Candidate, Method, Part
 from pellucid.code.rational import Rescaled, rescale_to_fractions
 from pellucid.code.rewriting import Draft, Rewrite, exact_draft
@@ -91,26 +93,35 @@ def _proposing(
 
 def _matrices(draft: Draft, part: Part, deadline: float) -> Draft | str:
     layers = dense_layers(draft)
-    found, left = in_short_forms(draft, part.program, deadline)
+    found, left = in_short_forms(draft, part.program, EXACT, deadline)
     if found.done:
         return found
     some = "the matrix is not" if len(layers) == 1 else f"none of {len(layers)} matrices is"
     return f"{some} shorter in another form{left}"
 
 
+def _factors(draft: Draft, part: Part, deadline: float) -> Draft | str:
+    narrow = in_short_forms(draft, part.program, FACTORS, deadline)[0]
+    if not narrow.done:
+        return ""
+    return in_short_forms(draft, part.program, (*EXACT, *FACTORS), deadline)[0]
+
+
 def _scales(draft: Draft, part: Part, deadline: float) -> Draft | str:
     found = in_fractions(draft, part.program)
-    return in_short_forms(found, part.program, deadline)[0] if found.done else ""
+    return in_short_forms(found, part.program, EXACT, deadline)[0] if found.done else ""
 
 
 def _units(draft: Draft, part: Part, deadline: float) -> Draft | str:
     found = without_idle_units(draft, part)
     if not found.done:
         return "no idle unit" if pairs(draft, ACTIVATIONS) else ""
-    return in_short_forms(in_fractions(found, part.program), part.program, deadline)[0]
+    found = in_fractions(found, part.program)
+    return in_short_forms(found, part.program, (*EXACT, *FACTORS), deadline)[0]
 
 
 MATRICES = Method("matrices", _proposing(_matrices, alone=True))
+LOW_RANK = Method("low rank", _proposing(_factors, alone=True))
 SCALES = Method("scales", _proposing(_scales))
 UNITS = Method("units", _proposing(_units, worth=WORTH))
 
@@ -118,7 +129,7 @@ UNITS = Method("units", _proposing(_units, worth=WORTH))
 # ---- each matrix
 
 
-def in_short_forms(draft: Draft, program: Program, deadline: float) -> tuple[Draft, str]:
+def in_short_forms(draft: Draft, program: Program, forms: Sequence[Form], deadline: float) -> tuple[Draft, str]:
     """The draft with each matrix in its shortest form, and what was not looked at, as text."""
     layers = dense_layers(draft)
     many = len(layers) > 1
@@ -129,7 +140,7 @@ def in_short_forms(draft: Draft, program: Program, deadline: float) -> tuple[Dra
         elif time.monotonic() > deadline:
             late += 1
         else:
-            form = shortest_form(draft, dense)
+            form = shortest_form(draft, dense, forms)
             if form is not None and _free(program, dense, draft):
                 draft = draft.rewritten((dense.node.id,), _labelled(form, dense, many))
     left = f"; {large} of more than {MOST_ENTRIES:,} entries not looked at" if large else ""

@@ -10,7 +10,7 @@ as it was. Most matrices of real networks are none of these, and are turned away
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -31,8 +31,11 @@ from pellucid.ir.graph import Arg, Block, Ref, Weight
 MOST_ENTRIES = 4_000_000
 """Larger matrices are not looked through."""
 
-LITERAL_ENTRIES = 64
-"""Whole matrices up to this size are written as formulas of their inputs."""
+LITERAL_ENTRIES, LITERAL_OUTPUTS = 64, 16
+"""Whole matrices up to so many entries and outputs are written as formulas of their inputs."""
+
+WORTH = 1 / 20
+"""A form has to save such a share of a layer's bits."""
 
 TOLERANCE = 1e-6
 """How far an entry may be off, as a share of the largest."""
@@ -135,6 +138,9 @@ def _small_integers(tensor: torch.Tensor) -> torch.Tensor | None:
     return small if saved > 2 * OPERATION_BITS + 8 * len(str(tensor.dtype)[6:]) else None
 
 
+Form = Callable[[Page, Numbers], Rewrite | None]
+
+
 def numbers_of(draft: Draft, dense: Dense) -> Numbers:
     """What the layer computes."""
     known = draft.fractions.get(dense.weight_name)
@@ -143,13 +149,13 @@ def numbers_of(draft: Draft, dense: Dense) -> Numbers:
     return Numbers(known.numerators.astype(np.float64), known.bias_numerators.astype(np.float64), known.denominators)
 
 
-def shortest_form(draft: Draft, dense: Dense) -> Rewrite | None:
+def shortest_form(draft: Draft, dense: Dense, forms: Sequence[Form]) -> Rewrite | None:
     """The shortest form of a dense layer, None where that is the layer as it stands. Raises `BadInput` on NaN."""
     numbers = numbers_of(draft, dense)
-    best, least = None, _bits(draft, dense, Rewrite((dense.node,), {}, "", ""))
-    for form in _FORMS:
-        if form is _stored_whole and best is not None:
-            continue  # a formula reads better than the same numbers in a table, even where it is longer
+    best, least = None, (1 - WORTH) * _bits(draft, dense, Rewrite((dense.node,), {}, "", ""))
+    for form in forms:
+        if form in (_formula, _stored_whole) and best is not None:
+            continue  # zeros, or a formula, read better than the same numbers in a table, even where they are longer
         rewrite = form(Page(draft, dense), numbers)
         bits = least if rewrite is None else _bits(draft, dense, rewrite)
         if bits < least:
@@ -168,7 +174,7 @@ def _bits(draft: Draft, dense: Dense, rewrite: Rewrite) -> float:
 def _formula(page: Page, numbers: Numbers) -> Rewrite | None:
     """Each output as a sum of named inputs times whole numbers."""
     numbers = numbers if numbers.denominators is not None else _whole(numbers)
-    if numbers.denominators is None or numbers.weight.size > LITERAL_ENTRIES:
+    if numbers.denominators is None or numbers.weight.size > LITERAL_ENTRIES or len(numbers.weight) > LITERAL_OUTPUTS:
         return None
     bias = np.zeros(len(numbers.weight)) if numbers.bias is None else numbers.bias
     for column in np.flatnonzero(numbers.weight.any(axis=0)).tolist() or [0]:
@@ -191,6 +197,20 @@ def _whole(numbers: Numbers) -> Numbers:
     parts = [numbers.weight] if numbers.bias is None else [numbers.weight, numbers.bias]
     whole = all(np.array_equal(part, np.rint(part)) and np.abs(part).max(initial=0) < 2**15 for part in parts)
     return Numbers(numbers.weight, numbers.bias, np.ones(len(numbers.weight), np.int64)) if whole else numbers
+
+
+def _nothing(page: Page, numbers: Numbers) -> Rewrite | None:
+    """A matrix of zeros: the bias, or nothing, whatever comes in."""
+    known = page.draft.values.get(page.dense.source)
+    if numbers.weight.any() or known is None:
+        return None
+    zero = page.node("mul", page.node("slice_axis", Ref(page.dense.source), -1, 0, 1), 0)
+    bias = page.bias(numbers)
+    if bias is None:
+        page.node("expand", zero, (*(-1 for _ in known.axes[:-1]), len(numbers.weight)))
+    else:
+        page.divided(numbers, page.node("add", zero, bias))
+    return page.rewrite("zero" if bias is None else "its bias alone", "zero")
 
 
 def _stored_whole(page: Page, numbers: Numbers) -> Rewrite | None:
@@ -351,10 +371,8 @@ def _is_full(weight: Float[np.ndarray, "out in"], budget: float) -> bool:
     return int(torch.linalg.cholesky_ex(gram - least * torch.eye(count, dtype=torch.float64)).info) == 0
 
 
-_FORMS: tuple[Callable[[Page, Numbers], Rewrite | None], ...] = (
-    _formula,
-    _stored_whole,
-    _convolution,
-    _blocks,
-    _low_rank,
-)
+EXACT: tuple[Form, ...] = (_nothing, _formula, _stored_whole, _convolution, _blocks)
+"""Forms that only leave out or share numbers."""
+
+FACTORS: tuple[Form, ...] = (_low_rank,)
+"""Forms that replace numbers by others, whose products come near."""

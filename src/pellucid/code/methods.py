@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pellucid.code.black_box import AFFINE, CONSTANT
 from pellucid.code.finite import FINITE
-from pellucid.code.layers import MATRICES, SCALES, UNITS
+from pellucid.code.layers import LOW_RANK, MATRICES, SCALES, UNITS
 from pellucid.code.propose import Method
 from pellucid.code.sequences import STATE
 
@@ -14,6 +14,7 @@ METHODS: tuple[Method, ...] = (
     FINITE,
     STATE,
     MATRICES,
+    LOW_RANK,
     SCALES,
     UNITS,
 )
