@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pellucid.ir.graph import Block, CalledModule, Graph, Node, Ref, Weight, leaves, refs
@@ -44,7 +44,17 @@ def partition(graph: Graph) -> RegionTree:
     """The hierarchy of the network's own modules; the root is called "network"."""
     root = _Building("network", "network")
     _place(graph, graph.block, root, "")
-    return RegionTree(_finished(root, graph), "nesting")
+    return RegionTree(_distinctly_named(_finished(root, graph), set()), "nesting")
+
+
+def _distinctly_named(region: Region, taken: set[str]) -> Region:
+    """The region and those below it with names that functions may have, each once."""
+    stem = re.sub(r"[^A-Za-z0-9_.@/-]", "_", region.name)
+    name, count = stem, 2
+    while name in taken:
+        name, count = f"{stem}_{count}", count + 1
+    taken.add(name)
+    return replace(region, name=name, children=tuple(_distinctly_named(child, taken) for child in region.children))
 
 
 def _place(graph: Graph, block: Block, root: _Building, prefix: str) -> None:
@@ -63,9 +73,7 @@ def _place(graph: Graph, block: Block, root: _Building, prefix: str) -> None:
         region.nodes.append(node.id)
         if node.body is not None:
             step = _Building(_joined(region.name if region.name != "network" else "", "step"), "step")
-            step.nodes.append("")
             _place(graph, node.body, step, "")
-            step.nodes.remove("")
             region.children[f"{node.id}.step"] = step
 
 

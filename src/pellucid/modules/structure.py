@@ -28,6 +28,7 @@ class _Assembly:
     values: dict[str, ValueType]
     weights: Mapping[str, torch.Tensor]
     symbols: Mapping[str, Axis]
+    numbers: Mapping[str, Node]
     functions: dict[str, Function] = field(default_factory=dict)
 
 
@@ -39,7 +40,8 @@ def structure(graph: Graph, tree: RegionTree) -> Program:
     """
     graph, tree = split_units(graph, tree)
     _check_regions(graph, tree)
-    assembly = _Assembly(dict(graph.values), graph.weights, dict(_axis_numbers(graph, graph.block)))
+    symbols = dict(_axis_numbers(graph, graph.block))
+    assembly = _Assembly(dict(graph.values), graph.weights, symbols, dict(_arithmetic(graph, graph.block)))
     entry = _build(tree.root, graph.block, assembly)
     ordered = {name: assembly.functions[name] for name in _callers_first(entry, assembly)}
     program = Program(entry, ordered, assembly.values, graph.weights, regions=tree)
@@ -56,6 +58,17 @@ def _axis_numbers(graph: Graph, block: Block) -> Iterable[tuple[str, Axis]]:
             yield node.id, graph.values[source.name].axes[node.args[1]]
         if node.body is not None:
             yield from _axis_numbers(graph, node.body)
+
+
+def _arithmetic(graph: Graph, block: Block) -> Iterable[tuple[str, Node]]:
+    """Numbers that are worked out from numbers alone, each with its node."""
+    for node in block.nodes:
+        if len(node.outputs) == 1 and all(
+            graph.values[name].dtype in ("int", "float") for name in (node.id, *refs(node))
+        ):
+            yield node.id, node
+        if node.body is not None:
+            yield from _arithmetic(graph, node.body)
 
 
 def _callers_first(entry: str, assembly: _Assembly) -> Iterable[str]:
@@ -93,7 +106,7 @@ def _node_ids(block: Block) -> Iterable[str]:
 
 def _build(region: Region, block: Block, assembly: _Assembly) -> str:
     """Make a function of `block`, with functions for the children of `region`; returns its name."""
-    body = _without_unread(_with_own_sizes(_contract(region.children, block, assembly), assembly))
+    body = _without_unread(_with_own_sizes(_contract(region.children, block, assembly), assembly), assembly)
     name = _fresh(region.name, assembly.functions)
     reading = Reading("weights", body, "exact", block_bits(body, assembly.weights))
     scope = _common_prefix(_weights_below(body, assembly))
@@ -101,11 +114,16 @@ def _build(region: Region, block: Block, assembly: _Assembly) -> str:
     return name
 
 
-def _without_unread(body: Block) -> Block:
+def _without_unread(body: Block, assembly: _Assembly) -> Block:
     """Numbers that only functions below needed are read there now."""
-    read = {name for node in body.nodes for name in refs(node)} | set(body.outputs)
-    nodes = tuple(node for node in body.nodes if node.op != "size" or node.id in read)
-    return Block(body.inputs, nodes, body.outputs)
+    read = set(body.outputs)
+    nodes: list[Node] = []
+    for node in reversed(body.nodes):
+        number = len(node.outputs) == 1 and assembly.values[node.id].dtype in ("int", "float")
+        if not number or node.id in read:
+            nodes.append(node)
+            read.update(refs(node))
+    return Block(body.inputs, tuple(reversed(nodes)), body.outputs)
 
 
 def _weights_below(body: Block, assembly: _Assembly) -> list[str]:
@@ -249,20 +267,42 @@ def _call(region: Region, block: Block, assembly: _Assembly) -> Node:
 
 
 def _with_own_sizes(body: Block, assembly: _Assembly) -> Block:
-    """Numbers that come in as inputs are read from the axes of the other inputs instead."""
-    found: dict[str, Node] = {}
+    """Numbers that come in as inputs are worked out from the axes of the other inputs instead."""
+    made: list[Node] = []
+    names: dict[str, str] = {}
+
+    def own(number: str) -> str | None:
+        """The name of this number in the body, after the nodes that make it; None where the inputs do not tell."""
+        if number in names:
+            return names[number]
+        node = _measure(body, number, assembly) or assembly.numbers.get(number)
+        if node is None or (node.op != "size" and any(own(name) is None for name in refs(node))):
+            return None
+        names[number] = _fresh("size" if node.op != "size" else _size_name(number, assembly), assembly.values)
+        assembly.values[names[number]] = assembly.values[number]
+        made.append(rename_refs(node, names).with_changes(outputs=(names[number],)))
+        return names[number]
+
     for name in body.inputs:
-        symbol = assembly.symbols.get(name)
-        for other in body.inputs:
-            axes = assembly.values[other].axes
-            if symbol is not None and symbol in axes:
-                local = _fresh(f"{symbol}_size" if str(symbol).isidentifier() else "size", assembly.values)
-                assembly.values[local] = ValueType("int")
-                found[name] = Node((local,), "size", (Ref(other), axes.index(symbol)))
-                break
-    if not found:
+        if assembly.values[name].dtype in ("int", "float"):
+            own(name)
+    if not names:
         return body
-    names = {name: node.id for name, node in found.items()}
     nodes = tuple(rename_refs(node, names) for node in body.nodes)
-    inputs = tuple(name for name in body.inputs if name not in found)
-    return Block(inputs, (*found.values(), *nodes), body.outputs)
+    inputs = tuple(name for name in body.inputs if name not in names)
+    return Block(inputs, (*made, *nodes), body.outputs)
+
+
+def _measure(body: Block, number: str, assembly: _Assembly) -> Node | None:
+    """The node that reads a number from the axis of an input that has it."""
+    symbol = assembly.symbols.get(number)
+    for other in body.inputs:
+        axes = assembly.values[other].axes
+        if symbol is not None and symbol in axes:
+            return Node((number,), "size", (Ref(other), axes.index(symbol)))
+    return None
+
+
+def _size_name(number: str, assembly: _Assembly) -> str:
+    symbol = str(assembly.symbols[number])
+    return f"{symbol}_size" if symbol.isidentifier() else "size"
