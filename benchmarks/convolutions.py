@@ -61,7 +61,7 @@ class Layout:
         pixels = math.prod(self.image)
         function = nn.functional.conv1d if len(self.size) == 1 else nn.functional.conv2d
         basis = torch.eye(pixels).reshape(pixels, *self.image)
-        outputs = function(basis, torch.from_numpy(kernel), None, self.stride, self.padding)  # type: ignore[operator]
+        outputs = function(basis, torch.from_numpy(kernel), None, self.stride, self.padding)
         return np.ascontiguousarray(outputs.flatten(1).T.numpy())
 
 
@@ -205,8 +205,8 @@ def main() -> int:
     text = "A dense layer inside a network (seeds 0 to 6). Controls both ways; the changed entry is off by "
     text += f"{CHANGE:g} of the largest on the public path, by its last bit directly."
     outcome.tables.append(Table(text, columns, rows))
-    columns = ("matrices", "recovered", "control: random matrix", "control: one bit changed", "seconds", "met")
-    outcome.tables.append(Table("Directly, budget 0.", columns, [random_row(outcome)]))
+    heads = ("matrices", "recovered", "control: random matrix", "control: one bit changed", "seconds", "met")
+    outcome.tables.append(Table("Directly, budget 0.", heads, [random_row(outcome)]))
     bar = "kernel recovered in every bit, 1-d and 2-d, stride 1 and 2, with padding; nothing found in the controls"
     return publish("convolutions", "Convolutions in dense matrices", bar, outcome, started, chosen.write)
 

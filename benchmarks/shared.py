@@ -201,7 +201,7 @@ def run_file(directory: Path, arrays: dict[str, Tensor], reading: str | None, sc
         RuntimeError: it fails; the message is the last line that it wrote.
     """
     given, made = scratch / "inputs.npz", scratch / "outputs.npz"
-    np.savez(given, **{name: array.numpy() for name, array in arrays.items()})
+    np.savez(given, **{name: array.numpy() for name, array in arrays.items()})  # type: ignore[arg-type]
     command = [sys.executable, "-I", str(directory / "program.py"), str(given), str(made)]
     done = subprocess.run(
         [*command, *(["--reading", reading] if reading else [])], capture_output=True, text=True, check=False

@@ -1,8 +1,8 @@
 """SmolLM2-135M: time and memory to decompile and verify it, speed of the emitted program, size of the report.
 
 1. A fresh process decompiles it to exact structure (no time for code) and verifies it, on texts of which 20 fall into
-   the verify split. The cache is empty, so that the conversion of its GGUF file counts, too. Meanwhile the memory of that
-   process and all that it starts is added up ten times a second.
+   the verify split. The cache is empty, so that the conversion of its GGUF file counts, too. Meanwhile the memory of
+   that process and all that it starts is added up ten times a second.
 2. Another process runs the emitted program and the live network in turns on the same tokens, and compares medians.
 """
 
@@ -213,7 +213,7 @@ def details(found: Decompiled, peak: float, medians: Mapping[int, tuple[float, f
         (length, f"{program * 1e3:.0f}", f"{network * 1e3:.0f}", f"{program / network:.2f}")
         for length, (program, network) in medians.items()
     ]
-    text = f"Forward pass of one text, {THREADS} threads, in turns, medians of {ROUNDS}; no key-value cache on either side."
+    text = f"Forward pass of one text, {THREADS} threads, in turns, medians of {ROUNDS}; neither keeps keys and values."
     outcome.tables.append(Table(text, ("tokens", "program, ms", "network, ms", "ratio"), rows))
     outcome.notes.append(
         f"Memory: {found.own_peak:.1f} GB for the process itself and {found.child_peak:.1f} GB for the largest that it "

