@@ -259,10 +259,9 @@ class Rounding(nn.Module):
 def test_rounding_that_the_network_has_too(tmp_path):
     xs = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     place = emit_by_hand(decompiled(Rounding().eval(), xs[:3]), tmp_path / "out")
-    names = [
-        line.split(" = ")[0].strip() for line in (place / "program.py").read_text().splitlines() if "10000.0" in line
-    ]
-    _edit(place, f"({names[0]} + tanh)", "((x + tanh) + 10000.0)", 0)
+    lines = (place / "program.py").read_text().splitlines()
+    first = next(line.split(" = ")[0].strip() for line in lines if "10000.0" in line)
+    _edit(place, f"({first} + tanh)", "((x + tanh) + 10000.0)", 0)
     verdicts = verify_directory(place, load(Rounding().eval()), gather(xs)).verdicts
     assert _failed(verdicts) == set()
     whole = next(verdict for verdict in verdicts if verdict.unit == "of the largest output")

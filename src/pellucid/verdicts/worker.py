@@ -37,7 +37,8 @@ def _load(directory: Path, double: bool) -> ModuleType:
     path = directory / "program.py"
     if double:
         _widen_arrays()
-    if double and b"torch" in path.read_bytes():
+    source = path.read_bytes()
+    if double and (b"import torch" in source or b"safetensors.torch" in source):
         _widen_tensors()
     loader = _Source("program", str(path))
     loader.double = double
