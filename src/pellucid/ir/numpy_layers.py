@@ -188,9 +188,7 @@ def recurrent(
     return (x.swapaxes(0, 1) if batch_first else x, *(np.stack(part) for part in zip(*lasts, strict=True)))
 
 
-def recurrent_cell(
-    cell: str, x: Array, states: Sequence[Array], weights: Sequence[Array]
-) -> Array | tuple[Array, ...]:
+def recurrent_cell(cell: str, x: Array, states: Sequence[Array], weights: Sequence[Array]) -> Array | tuple[Array, ...]:
     """One step of "rnn_tanh_cell", "rnn_relu_cell", "gru_cell" (the new state) or "lstm_cell" (state and memory)."""
     into, back, *biases = weights
     driven, recalled = x @ into.T, states[0] @ back.T

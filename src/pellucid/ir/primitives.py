@@ -1,7 +1,7 @@
 """What the primitives are called and how they are written.
 
-Arithmetic, comparison and bit operations are Python operators, the same for torch, numpy and plain numbers; all
-others are functions of `torch_ops` and `numpy_ops`. What nobody recognised keeps torch's name ("aten.…") and runs there.
+Arithmetic, comparison and bit operations are Python operators, the same for torch, numpy and plain numbers; all others
+are functions of `torch_ops` and `numpy_ops`. What nobody recognised keeps its name in torch ("aten.…") and runs there.
 """
 
 from __future__ import annotations
