@@ -1,7 +1,9 @@
 """Units that say nothing of their own, taken out of a draft: `pellucid.code.units` on its layers.
 
-What a unit does is seen on the inputs of the function. As others will come, a unit counts as dead or constant only with
-a margin, and only if it was seen often.
+What a unit does is seen on the inputs of the function. Others will come, so it counts as dead or constant only
+
+1. if it is so on all inputs in the box of those seen, by interval arithmetic; or
+2. with a margin, if what goes into it took many different values. One that knows a few levels may know another.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pellucid.code.dense import ACTIVATIONS, KEPT, Chain, Dense, are_apart, ends
 from pellucid.code.layer import Layer
 from pellucid.code.propose import Part
 from pellucid.code.rewriting import Draft, Rewrite
-from pellucid.code.units import Activation, Ranges, ReducedUnits, ranges_on, reduce_units
+from pellucid.code.units import Activation, Ranges, ReducedUnits, ranges_within, reduce_units
 from pellucid.code.writing import Writer
 from pellucid.errors import CannotRun
 from pellucid.ir.graph import Node, Ref, ValueType, Weight
@@ -38,6 +40,9 @@ MOST_ROWS = 4096
 
 MARGIN = 0.25
 """Pre-activations may move so much further, as a share of how far they were seen to move."""
+
+ROUNDING = 1e-5
+"""Pre-activations this close, as a share of their size, are one level."""
 
 UINT8 = 256
 """Places up to here take one byte."""
@@ -107,13 +112,18 @@ def _ranges(draft: Draft, part: Part, dense: Dense, layer: Layer) -> Ranges | No
             if dense.source not in draft.block.inputs:
                 run_block(draft.block, call, Scope(draft.weights, no_calls, keep))
     rows = _rows(seen)
-    if rows is None or len(rows) < FEWEST_ROWS:
-        return None
-    ranges = ranges_on(layer, rows)
-    if ranges is None:
-        return None
-    margin = MARGIN * (ranges.high - ranges.low)
-    return Ranges(ranges.low - margin, ranges.high + margin, proved=False)
+    return None if rows is None or len(rows) < FEWEST_ROWS else _believed(layer, rows)
+
+
+def _believed(layer: Layer, rows: Float[np.ndarray, "rows in"]) -> Ranges:
+    """How far pre-activations may reach: as far as in the box of these inputs, and, where they vary, little beyond."""
+    box = ranges_within(layer, rows.min(axis=0), rows.max(axis=0))
+    values = np.sort(rows @ layer.weight.T.astype(np.float64) + layer.bias, axis=0)
+    reach = values[-1] - values[0]
+    levels = 1 + (np.diff(values, axis=0) > ROUNDING * np.maximum(reach, np.abs(values).max(axis=0))).sum(axis=0)
+    margin = np.where(2 * levels > len(rows), MARGIN * reach, np.inf)
+    low, high = np.maximum(box.low, values[0] - margin), np.minimum(box.high, values[-1] + margin)
+    return Ranges(low, high, proved=False)
 
 
 def _rows(values: list[Tensor]) -> Float[np.ndarray, "rows columns"] | None:
