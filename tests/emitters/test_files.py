@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from emitters.planted_programs import layers, mlp, recurrent
 
-from pellucid.emitters.files import MAP, emit, map_text
+from pellucid.emitters.files import emit, map_text
 from pellucid.emitters.python import program_source
 from pellucid.errors import BadInput
+from pellucid.ir.directory import MAP
 from pellucid.ir.serialize import load_program, same_program
 
 FILES = {"program.py", "program.json", "program.map.json", "weights.safetensors"}

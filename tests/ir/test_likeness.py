@@ -59,6 +59,15 @@ def test_what_counts_as_alike(other: Block, alike: bool) -> None:
     assert pair(SAME, other) is alike
 
 
+def test_what_the_network_calls_its_input_makes_no_difference() -> None:
+    """The first layer is given the network's own input, the others what came before."""
+    bodies = [
+        block("pixels", "add_1", node("add_1", "relu", "%pixels")),
+        block("add_1", "add_2", node("add_2", "relu", "%add_1")),
+    ]
+    assert pair(*bodies)
+
+
 @pytest.mark.parametrize("values", [(1, True), (1, 1.0), (0.0, -0.0), (2, 3)])
 def test_literals_differ_by_type_and_sign(values: tuple[object, object]) -> None:
     first, second = (block("a", "c", node("c", "mul", "%a", value)) for value in values)

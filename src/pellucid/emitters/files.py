@@ -7,11 +7,9 @@ from os import PathLike
 
 from pellucid.emitters.python import Source, program_source
 from pellucid.emitters.sources import Dialect
-from pellucid.ir.directory import CODE, staged
+from pellucid.ir.directory import CODE, MAP, staged
 from pellucid.ir.program import Program
 from pellucid.ir.serialize import save_program
-
-MAP = "program.map.json"
 
 
 def emit(program: Program, directory: str | PathLike[str], dialect: Dialect | None = None) -> None:

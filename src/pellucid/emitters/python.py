@@ -7,6 +7,7 @@ tables. Every line of a part is traced back to the nodes that it computes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ _SECTIONS = {
     EXACT: "The same parts as the network computes them, with its weights.",
     OTHER: "Other readings of these parts.",
 }
-_OUTSIDE_NUMPY = ("bfloat16", "float8", "complex", "quint", "qint")
+_OUTSIDE_NUMPY = ("bfloat16", "float16", "float8", "complex", "quint", "qint")
 _SHOWN = 4
 
 
@@ -73,6 +74,8 @@ def program_source(program: Program, dialect: Dialect | None = None) -> Source:
         CannotRun: the program has an operation that torch does not have, or that does more than compute.
     """
     dialect = dialect or dialect_of(program)
+    entry = dataclasses.replace(program[program.entry], scope="")  # the whole sees its weights by their full names
+    program = program.with_function(entry)
     bodies: dict[tuple[str, ReadingKind], Block] = {}
     if dialect == "numpy":
         for function in program.functions.values():

@@ -21,9 +21,6 @@ ATOM = 10
 WIDTH = 100
 """Characters after which a line is broken."""
 
-PACKED = 24
-"""Items of a long list that are all shorter than this share lines."""
-
 _ENDS = frozenset({str(2**62), str(2**63 - 1)})
 """What torch.export writes for a range without end."""
 
@@ -157,7 +154,8 @@ def _subscript(node: Node, parts: Sequence[Expr], rank: int | None) -> Expr | No
     if node.op == "index":
         return Expr(f"{whole}[{', '.join(':' if item == 'None' else item for item in _items(parts[1].text[1:-1]))}]")
     if node.op == "stack" and isinstance(node.args[0], tuple) and len(node.args[0]) == 1 and node.args[1] == -1:
-        return Expr(f"{parts[0].text[1:-2]}[..., None]") if parts[0].text[1:-2].isidentifier() else None
+        only = parts[0].text[1:-2]
+        return Expr(f"({only})[..., None]" if " " in only else f"{only}[..., None]")
     if node.op not in ("select", "slice_axis") or type(node.args[1]) is not int:
         return None
     axis = node.args[1] if rank is None or node.args[1] >= 0 else node.args[1] + rank
@@ -238,10 +236,8 @@ def broken(text: str, indent: int, width: int = WIDTH) -> list[str]:
         inner = broken(items[0], indent + 4, width)
     elif indent + 4 + len(together) <= width:
         inner = [" " * (indent + 4) + together]
-    elif all(len(item) < PACKED for item in items):
-        inner = _packed(items, indent + 4, width)
     else:
-        inner = [line for item in items for line in broken(f"{item},", indent + 4, width)]
+        inner = _packed(items, indent + 4, width)
     return [" " * indent + text[: start + 1], *inner, *broken(text[stop:], indent, width)]
 
 
@@ -259,13 +255,19 @@ def _at_operators(text: str, indent: int) -> list[str]:
 
 
 def _packed(items: Sequence[str], indent: int, width: int) -> list[str]:
-    """Short items, as many to a line as fit."""
-    lines = [" " * indent]
+    """Items, as many to a line as fit; those that fill more than a line are broken themselves."""
+    lines: list[str] = []
+    room = False
     for item in items:
-        if len(lines[-1]) + len(item) + 2 > width:
-            lines.append(" " * indent)
-        lines[-1] += f"{item}, "
-    return [line.rstrip() for line in lines]
+        if indent + len(item) + 1 > width:
+            lines += broken(f"{item},", indent, width)
+            room = False
+        elif room and len(lines[-1]) + len(item) + 2 <= width:
+            lines[-1] += f" {item},"
+        else:
+            lines.append(" " * indent + f"{item},")
+            room = True
+    return lines
 
 
 def _brackets(text: str) -> Iterator[tuple[int, int]]:

@@ -66,14 +66,16 @@ class _Reader:
 
     def block(self, block: Block) -> object:
         """A block, its values by number."""
-        inputs = [self._value(value) for value in block.inputs]
+        inside = bool(self.numbers)
+        inputs = [self._value(value, inside) for value in block.inputs]
         nodes = [self._node(node) for node in block.nodes]
         return inputs, nodes, [self.numbers[value] for value in block.outputs]
 
-    def _value(self, value: str) -> object:
+    def _value(self, value: str, named: bool = True) -> object:
+        """What a value adds to a digest; the inputs of a function are called what `names` says, whatever they are."""
         self.numbers[value] = len(self.numbers)
         kind = self.types.get(value)
-        return given_name(value), kind_of_value(kind), None if kind is None else len(kind.axes)
+        return given_name(value) if named else "", kind_of_value(kind), None if kind is None else len(kind.axes)
 
     def _node(self, node: Node) -> object:
         args = [self._arg(arg) for arg in node.args]

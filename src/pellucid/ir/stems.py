@@ -48,7 +48,7 @@ def stem_of(writer: Writer, node: Node, position: int) -> str:
     if not wish and node.op == "call" and len(node.outputs) > 1:
         wish = writer.style.callee(node).outputs[position]
     wish = wish or given_name(value)
-    if wish and not (wish in writer.banned and inherited):
+    if wish and wish not in writer.banned:
         return wish
     if node.op in ("recurrent", "recurrent_cell"):
         return ("outputs", "hidden", "memory")[position + (node.op == "recurrent_cell")]
