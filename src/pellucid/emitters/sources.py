@@ -9,11 +9,14 @@ from functools import cache
 from types import ModuleType
 from typing import Literal
 
-from pellucid.ir import numpy_arrays, numpy_layers, torch_ops
+from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers, torch_ops
 
 Dialect = Literal["numpy", "torch"]
 
-_MODULES: Mapping[Dialect, tuple[ModuleType, ...]] = {"numpy": (numpy_arrays, numpy_layers), "torch": (torch_ops,)}
+_MODULES: Mapping[Dialect, tuple[ModuleType, ...]] = {
+    "numpy": (numpy_arrays, numpy_axes, numpy_layers),
+    "torch": (torch_ops,),
+}
 
 
 def copied(names: Iterable[str], dialect: Dialect) -> tuple[str, ...]:

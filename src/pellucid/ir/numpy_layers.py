@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.ir.numpy_arrays import Array, relu, sigmoid, softmax
+from pellucid.ir.numpy_arrays import Array, relu, sigmoid
+from pellucid.ir.numpy_axes import softmax
 
 
 def matmul(x: Array, y: Array) -> Array:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pellucid.ir import numpy_arrays, numpy_layers
+from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers
 from pellucid.ir.primitives import OPERATORS, PREFIXES, functions_of
 
 NUMPY: Mapping[str, Callable[..., Any]] = {
     **{name: meaning for name, (_, _, meaning) in {**OPERATORS, **PREFIXES}.items()},
     **functions_of(numpy_arrays),
+    **functions_of(numpy_axes),
     **functions_of(numpy_layers),
 }
 """How each primitive runs in numpy."""
