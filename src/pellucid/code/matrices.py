@@ -3,7 +3,8 @@
 Every form is written out as nodes and weights and measured in bits; the shortest stays, if it is shorter than the layer
 as it was. Most matrices of real networks are none of these, and are turned away first by what is cheap to see:
 
-- a convolution leaves zeros where its kernel does not reach, blocks leave as many as the shorter side is long, or more;
+- a convolution leaves zeros where its kernel does not reach, but no output without an input; blocks leave as many zeros
+  as the shorter side is long, or more;
 - by Cauchy's interlacing a matrix has at least the rank of any part of it. If a part of a few more rows or columns than
   the largest rank that saves anything has a Gram matrix that, less a little, has a Cholesky factor, no rank is left.
 """
@@ -46,8 +47,8 @@ FACTORS_TOLERANCE = 1e-5
 SPARE = 8
 """How many more rows or columns than the largest rank that saves anything are looked at."""
 
-EMPTY = 1 / 16
-"""A matrix with a smaller share of zeros is not asked whether it is a convolution."""
+EMPTY, IDLE = 1 / 16, 1 / 4
+"""A matrix with a smaller share of zeros, or a larger one of zero rows, is not asked whether it is a convolution."""
 
 MOST_BLOCKS = 16
 """More blocks than this are only written where they all have one shape."""
@@ -227,9 +228,9 @@ def _stored_whole(page: Page, numbers: Numbers) -> Rewrite | None:
 
 
 def _convolution(page: Page, numbers: Numbers) -> Rewrite | None:
-    zeros = int(np.count_nonzero(np.abs(numbers.weight) <= numbers.slack))
+    used = np.abs(numbers.weight) > numbers.slack
     axes = page.draft.values.get(page.dense.source)
-    if axes is None or zeros < EMPTY * numbers.weight.size:
+    if axes is None or not 1 - used.any(axis=1).mean() <= IDLE or not 1 - used.mean() >= EMPTY:
         return None
     found = find_convolution(numbers.weight, numbers.bias, budget=numbers.slack)
     if found is None:
