@@ -86,7 +86,7 @@ def program() -> Program:
             "nesting",
         ),
         notes=Notes(
-            (verdict,), (Attempt("cell", "recurrence", "kept", 0.25),), {"cell": '"sum"\n✓'}, {"code": 0.5}, ("fixed",)
+            (verdict,), (Attempt("cell", "recurrence", "kept"),), {"cell": '"sum"\n✓'}, {"code": 0.5}, ("fixed",)
         ),
     )  # fmt: skip
 

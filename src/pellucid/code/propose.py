@@ -146,16 +146,14 @@ def _best(
         if left <= 0:
             trail.append(Attempt(part.function.name, method.name, "not tried: the time for the search was used up"))
             continue
-        started = time.monotonic()
         proposed = method.propose(part, left)
-        seconds = time.monotonic() - started
         if isinstance(proposed, str):
             if proposed:
-                trail.append(Attempt(part.function.name, method.name, proposed, seconds))
+                trail.append(Attempt(part.function.name, method.name, proposed))
             continue
         limit = exact_bits if best is None else best.reading.bits
         outcome = _judged(part, proposed, unseen, limit)
-        trail.append(Attempt(part.function.name, method.name, outcome or proposed.reading.summary, seconds))
+        trail.append(Attempt(part.function.name, method.name, outcome or proposed.reading.summary))
         if not outcome:
             best = proposed
     return best

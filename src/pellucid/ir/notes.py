@@ -43,12 +43,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One entry of the trail: a reading that was tried on a part, and what came of it."""
+    """One entry of the trail: a reading that was tried on a part, and what came of it, without times."""
 
     part: str
     method: str
     outcome: str
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

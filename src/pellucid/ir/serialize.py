@@ -141,7 +141,7 @@ verdict_codec: Codec[Verdict] = record(
     bar=text,
     detail=text,
 )
-_attempt = record(Attempt, part=text, method=text, outcome=text, seconds=number)
+_attempt = record(Attempt, part=text, method=text, outcome=text)
 _notes = record(
     Notes,
     verdicts=many(verdict_codec),
