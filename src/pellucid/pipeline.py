@@ -19,6 +19,7 @@ from pellucid.code.propose import find_code
 from pellucid.data import Inputs, gather, split
 from pellucid.data.sample_texts import TEXTS
 from pellucid.emitters.files import emit
+from pellucid.emitters.python import dialect_of
 from pellucid.errors import BadInput
 from pellucid.ir.directory import staged
 from pellucid.ir.graph import Graph
@@ -27,7 +28,7 @@ from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
 from pellucid.ir.regions import RegionTree
 from pellucid.lift.load import Network, load
-from pellucid.lift.trace import call_network, trace
+from pellucid.lift.trace import TOLERANCE, call_network, trace
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
 from pellucid.reports import write_report
@@ -38,6 +39,11 @@ Progress = Callable[[str], None]
 
 SAMPLES_TO_FIT = 512
 """Code is looked for on at most this many samples of the *fit* split."""
+
+ROUNDING = (
+    "this network enlarges float32 rounding: summed in numpy's order its output moves by more than 1e-4, so that "
+    "program.py computes with torch, as the network does"
+)
 
 BIG = 5_000_000
 """From this many parameters on, only parts of a network are candidates for code, and few samples are run."""
@@ -88,10 +94,25 @@ def decompile(
         say("emit")
         emit(program, directory)
         say("verify: running the emitted file in a fresh process")
-        program = _judged(program, directory, network, splits.verify, seed, say)
+        judged = _judged(program, directory, network, splits.verify, seed, say)
+        if dialect_of(program) == "numpy" and _differs(judged):
+            say("emit: in torch, because rounding in numpy moves the output too far")
+            program = program.with_notes(remarks=(*program.notes.remarks, ROUNDING))
+            emit(program, directory, dialect="torch")
+            judged = _judged(program, directory, network, splits.verify, seed, say)
+        program = judged
         say("report")
         write_report(program, program.notes.verdicts, directory / "report.html")
     return program
+
+
+def _differs(program: Program) -> bool:
+    """Whether the exact whole, as emitted, is further from the network than readings may be."""
+    return any(
+        verdict.value > TOLERANCE
+        for verdict in program.notes.verdicts
+        if (verdict.part, verdict.reading, verdict.measure) == ("program", "weights", "max relative difference")
+    )
 
 
 def _judged(program: Program, directory: Path, network: Network, inputs: Inputs, seed: int, say: Progress) -> Program:
