@@ -2,11 +2,14 @@
 
 Each network is decompiled (no time for code, so that all of it is the exact reading) and verified by the public path;
 then program.py runs in a process of its own on all inputs and is compared here with what the live network returns. The
-control compares the program's outputs with those of the next sample.
+control compares the program's outputs with those of the next sample; where the network gives the same for every
+sample, it negates them. Where a program in numpy is over the bar, it is emitted for torch, too, and the network's own
+rounding is measured: its outputs in single precision beside those of the same network in double precision.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import tempfile
@@ -21,13 +24,16 @@ from torch import nn
 from zoo import Case, cases
 
 import pellucid
-from pellucid.data import gather
+from pellucid.data import Batch, gather
 from pellucid.errors import PellucidError
 from pellucid.ir.program import Program
 from pellucid.verdicts.process import Emitted
 
 ROWS = 64
 """Samples of one request to the program."""
+
+SAME = 0.01
+"""A network whose outputs differ less from sample to sample gives the same for all of them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,20 @@ class Row:
     verdicts: int
     failed: int
     seconds: float
+    rounding: float = 0.0
+    in_torch: float | None = None
     error: str = ""
+
+    @property
+    def told(self) -> str:
+        """The row as a line."""
+        if self.error:
+            return f"{self.name}: {self.error}"
+        verdicts = f"{self.failed} of {self.verdicts} verdicts failed"
+        text = f"{self.name}: {self.difference:.1e}, {verdicts}, {self.seconds:.1f} s"
+        if self.in_torch is None:
+            return text
+        return f"{text}; the network's own rounding {self.rounding:.1e}; emitted for torch {self.in_torch:.1e}"
 
 
 def measure(case: Case) -> Row:
@@ -56,10 +75,17 @@ def measure(case: Case) -> Row:
         seconds = time.monotonic() - started
         samples = gather(inputs, tokenizer=network.tokenizer, vocabulary=network.vocabulary)
         difference, control = compare(program, place, network.module, samples)
+        rounding, in_torch = 0.0, None
+        if difference > BAR:
+            rounding = own_rounding(network.module, samples)
+            pellucid.emit(program, Path(scratch) / "torch", "torch")
+            in_torch, _ = compare(program, Path(scratch) / "torch", network.module, samples)
     verdicts = program.notes.verdicts
     failed = sum(not verdict.passed for verdict in verdicts)
     count = program.ledger.parameter_count
-    return Row(case.name, count, len(samples), difference, control, len(verdicts), failed, seconds)
+    return Row(
+        case.name, count, len(samples), difference, control, len(verdicts), failed, seconds, rounding, in_torch
+    )  # fmt: skip
 
 
 def attempt(case: Case) -> Row:
@@ -67,25 +93,29 @@ def attempt(case: Case) -> Row:
     try:
         return measure(case)
     except PellucidError as error:
-        return Row(case.name, 0, 0, math.inf, math.inf, 0, 0, 0.0, str(error))
-
-
-def told(family: str, row: Row) -> str:
-    """A row as a line of progress."""
-    found = row.error or f"{row.difference:.1e}, {row.failed} of {row.verdicts} verdicts failed, {row.seconds:.1f} s"
-    return f"{family} {row.name}: {found}"
+        return Row(case.name, 0, 0, math.inf, math.inf, 0, 0, 0.0, error=str(error))
 
 
 def compare(program: Program, place: Path, module: nn.Module, samples: pellucid.data.Inputs) -> tuple[float, float]:
     """The largest relative difference over all samples, and the same for outputs that belong to the next sample."""
-    worst, control = Worst(), Worst()
+    worst, control, negated = Worst(), Worst(), Worst()
     with Emitted(place) as emitted:
         for batch in samples.batches(ROWS):
             wanted = call(module, batch)
             found = emitted.run(program.entry, "weights", list(arguments(program, batch).values()))
             worst.see(found, wanted)
             control.see([value.roll(1, 0 if len(batch) > 1 else 1) for value in found], wanted)
-    return worst.relative, control.relative
+            negated.see([-value for value in found], wanted)
+    return worst.relative, control.relative if control.relative > SAME else negated.relative
+
+
+def own_rounding(module: nn.Module, samples: pellucid.data.Inputs) -> float:
+    """The largest relative difference of a network in single precision from itself in double precision."""
+    worst, double = Worst(), copy.deepcopy(module).double()
+    for batch in samples.batches(ROWS):
+        wide = {n: a.double() if a.dtype == torch.float32 else a for n, a in batch.arrays.items()}
+        worst.see(call(module, batch), call(double, Batch(wide)))
+    return worst.relative
 
 
 def row_of(family: str, rows: list[Row], count: str, outcome: Outcome) -> list[object]:
@@ -99,10 +129,11 @@ def row_of(family: str, rows: list[Row], count: str, outcome: Outcome) -> list[o
         f"{max(row.parameters for row in rows):,}",
         f"{sum(row.samples for row in rows):,}: {count}" + (" each" if len(rows) > 1 else ""),
         f"{worst.difference:.1e}" + (f" ({worst.name})" if len(rows) > 1 else ""),
+        f"{sum(row.difference > BAR for row in rows)}",
         f"{control:.1e}",
         f"{sum(row.verdicts for row in rows) - failed} of {sum(row.verdicts for row in rows)}",
         f"{sum(row.seconds for row in rows):.0f}",
-        outcome.require(met, f"{family}: {worst.difference:.1e}, {failed} failed verdicts, control {control:.1e}"),
+        outcome.require(met, f"{family}: {worst.difference:.1e}, {failed} verdicts failed, control {control:.1e}"),
     ]
 
 
@@ -118,16 +149,16 @@ def main() -> int:
         try:
             for case in members:
                 rows.append(attempt(case))
-                say(told(family, rows[-1]))
+                say(f"{family}, {rows[-1].told}")
         except Absent as what:
             say(f"{family}: {ABSENT} ({what})")
             outcome.notes.append(f"{family}: {ABSENT} ({what})")
             continue
         table.append(row_of(family, rows, members[0].count, outcome))
-        outcome.notes += [told(family, row) for row in rows if row.error]
+        outcome.notes += [f"{family}, {row.told}" for row in rows if row.difference > BAR]
     columns = (
-        "network", "networks", "parameters (largest)", "samples", "max relative difference", "control (smallest)",
-        "verdicts passed", "seconds to decompile and verify", "met",
+        "network", "networks", "parameters (largest)", "samples", "max relative difference", f"over {BAR:g}",
+        "control (smallest)", "verdicts passed", "seconds to decompile and verify", "met",
     )  # fmt: skip
     text = "Outputs of program.py (exact reading, fresh process) beside the live network."
     outcome.tables.append(Table(text, columns, table))

