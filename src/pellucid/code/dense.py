@@ -140,15 +140,14 @@ def pairs(draft: Draft, activations: Sequence[str]) -> list[Chain]:
 
 
 def ends(draft: Draft) -> list[Chain]:
-    """Each layer whose units, after an activation or none, go out of the body and nowhere else."""
+    """Each layer whose units, after an activation, go out of the body and nowhere else."""
     readers, found = _readers(draft.block), []
     for dense in dense_layers(draft):
-        between: tuple[Node, ...] = ()
         reading = readers.get(dense.target, [])
         if len(reading) == 1 and _activates(reading[0], dense, ACTIVATIONS):
-            between, reading = (reading[0],), readers.get(reading[0].id, [])
-        if len(reading) == 1 and reading[0].op == "output":
-            found.append(Chain((dense,), between, between[0].op if between else "identity"))
+            behind = readers.get(reading[0].id, [])
+            if len(behind) == 1 and behind[0].op == "output":
+                found.append(Chain((dense,), (reading[0],), reading[0].op))
     return found
 
 
