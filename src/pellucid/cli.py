@@ -6,7 +6,7 @@ Exit codes: 0 all verdicts passed; 1 one failed; 2 bad usage or input; 3 incompl
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -97,13 +97,25 @@ def demo(
     """Decompile three real networks: an adder, a digit classifier, and SmolLM2-135M."""
     from pellucid.demos.run import run_demo
 
-    _exit_by(run_demo(output, console))
+    with _interruptible():
+        verdicts = run_demo(output, console)
+    _exit_by(verdicts)
 
 
 @contextmanager
-def _stages() -> Iterator:  # type: ignore[type-arg]
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the command with one line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print("pellucid: interrupted; nothing was half written")
+        sys.exit(130)
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str], None]]:
     """A line for the stage at work; the last one stays."""
-    with console.status("pellucid", spinner="dots") as status:
+    with _interruptible(), console.status("pellucid", spinner="dots") as status:
         yield lambda stage: status.update(escape(stage)) if console.is_terminal else console.print(stage, markup=False)
 
 
@@ -141,9 +153,6 @@ def main() -> None:
     except PellucidError as error:
         Console(stderr=True, highlight=False).print(f"pellucid: {error}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("pellucid: interrupted; nothing was half written")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Weight:
     name: str
 
 
-Arg: TypeAlias = "Ref | Weight | int | float | bool | str | None | tuple[Arg, ...]"
+Arg: TypeAlias = "Ref | Weight | int | float | bool | str | None | tuple[Any, ...]"
+"""What a node is applied to; tuples hold such arguments again."""
 
 
 @dataclass(frozen=True, slots=True)
