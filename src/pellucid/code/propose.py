@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,9 @@ class Method:
 
 Calls = Sequence[Values]
 
+LOOSEST_FIRST: tuple[Measure, ...] = ("decision", "rounded", "difference")
+"""What several readings together keep is what the loosest of them claims."""
+
 
 def find_code(
     program: Program,
@@ -93,7 +97,32 @@ def find_code(
         if found is not None:
             program = program.with_function(program[name].with_reading(found.reading), found.weights)
             done.update(_below(program, name))
+    program = _holding_together(program, unseen, trail)
     return program.with_notes(trail=(*program.notes.trail, *trail))
+
+
+def _holding_together(program: Program, unseen: Calls, trail: list[Attempt]) -> Program:
+    """Readings that hold one by one may be off together; those that save least are taken back until they are not."""
+    while True:
+        found = [function for function in program.functions.values() if function.chosen != "weights"]
+        if len(found) < 2:
+            return program
+        readings = [function.reading() for function in found]
+        measure = min((reading.measure for reading in readings), key=LOOSEST_FIRST.index)
+        budget = max(reading.budget for reading in readings if reading.measure == measure)
+        off = max(
+            gap(a, b, measure)
+            for call in unseen
+            for a, b in zip(run_functions(program, call), run_functions(program, call, "weights"), strict=True)
+        )
+        if off <= budget:
+            return program
+        least = min(found, key=lambda f: (program.exact_bits(f.name) - f.reading().bits, f.name))
+        trail.append(
+            Attempt(least.name, least.reading().method, f"taken back: all readings together are off by {off:.2g}")
+        )
+        exact = dataclasses.replace(least, readings=(least.reading("weights"),), chosen="weights")
+        program = program.with_function(exact)
 
 
 def _divided(calls: Calls) -> tuple[Calls, Calls]:

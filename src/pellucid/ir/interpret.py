@@ -179,7 +179,7 @@ def _as_tensor(program: Program, name: str, value: object) -> torch.Tensor:
         raise BadInput(f"argument {name!r} is a {type(value).__name__}; give a tensor or an array")
     tensor = torch.as_tensor(value)
     wanted = program.values[name]
-    if wanted.dtype.startswith("float") != tensor.is_floating_point():
+    if getattr(torch, wanted.dtype).is_floating_point != tensor.is_floating_point():
         raise BadInput(f"argument {name!r} is {str(tensor.dtype)[6:]}; the network takes {wanted}")
     fixed = [(i, axis) for i, axis in enumerate(wanted.axes) if isinstance(axis, int)]
     if tensor.ndim != len(wanted.axes) or any(tensor.shape[i] != axis for i, axis in fixed):
