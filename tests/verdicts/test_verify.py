@@ -14,6 +14,7 @@ from hand_printer import Speaker, Summer, decompiled, emit_by_hand
 from torch import nn
 
 from pellucid.data import Domain, gather
+from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
 from pellucid.ir.graph import Block, Node, Ref, Weight
 from pellucid.ir.program import Program, Reading
@@ -128,7 +129,7 @@ def test_a_function_that_is_missing(directory, judge):
     line = next(line for line in source.splitlines() if line.startswith("'second.mlp':"))
     _edit(directory, line + "\n", "")
     verdicts = judge(directory)
-    assert _failed(verdicts) == {"second.mlp"}
+    assert _failed(verdicts) == {"second.mlp"}, [v.detail for v in verdicts if not v.passed]
     assert "has no reading 'weights' of 'second.mlp'" in verdicts[0].detail
 
 
@@ -405,3 +406,10 @@ def test_an_rnn_is_judged(tmp_path):
         emit_by_hand(decompiled(module, xs[:3]), tmp_path / "out"), load(module), gather(xs)
     ).verdicts
     assert _failed(verdicts) == set()
+
+
+def test_what_the_emitter_writes_passes_and_an_edit_of_it_does_not(exact, tmp_path, judge):
+    emit(exact, tmp_path / "out")
+    assert _failed(judge(tmp_path / "out")) == set()
+    _edit(tmp_path / "out", "0.1", "0.1000001")
+    assert _failed(judge(tmp_path / "out")) == {"program"}

@@ -1,7 +1,8 @@
 """How two sets of values are compared: largest relative difference, share of equal decisions, intervals.
 
 A difference is relative to the largest magnitude of the same output over all inputs. Magnitudes from 1e30 on (masks)
-and infinities have to agree themselves and set no scale; numbers that are no floats have to be equal.
+and infinities have to agree themselves and set no scale; numbers that are no floats have to be equal, and element types
+and shapes the same.
 Shares carry the 95% interval of Wilson (1927), over samples, because positions within a sample are not independent.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped
 
 from pellucid.ir.program import Measure
 
@@ -93,7 +94,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def _output_gap(a: Tensor, b: Tensor, same: bool) -> OutputGap:
-    if a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
         return OutputGap(INFINITE, 0.0, INFINITE)
     if not b.is_floating_point():
         equal = bool((a == b).all())
@@ -122,7 +123,7 @@ def _differences(
 
 @dataclass(frozen=True)
 class Share:
-    """How many positions agree; `place` is the first that does not, `example` tells what was found there."""
+    """How many positions agree; `place` is the earliest that does not, `example` tells what was found there."""
 
     agreed: int = 0
     positions: int = 0
@@ -149,18 +150,26 @@ class Share:
 
 def share(found: Values, wanted: Values, measure: Measure) -> Share:
     """Where the first outputs agree once rounded ("rounded"), or in the index of the largest ("decision")."""
-    a, b = torch.as_tensor(found[0]).double(), torch.as_tensor(wanted[0]).double()
+    a, b = torch.as_tensor(found[0]), torch.as_tensor(wanted[0])
     samples = b.shape[0] if b.ndim else 1
-    if a.shape != b.shape:
-        return Share(0, max(1, b.numel()), samples, (), f"shape {list(a.shape)} instead of {list(b.shape)}")
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        example = f"{a.dtype}{list(a.shape)} instead of {b.dtype}{list(b.shape)}".replace("torch.", "")
+        return Share(0, max(1, b.numel()), samples, (), example)
+    a, b = a.double(), b.double()
     if measure == "decision":
         a, b = a.argmax(-1), b.argmax(-1)
     equal = (a.round() == b.round()) & ~a.isnan() if measure == "rounded" else a == b
     if bool(equal.all()):
         return Share(equal.numel(), equal.numel(), samples)
-    place = tuple(int(i) for i in (~equal).nonzero()[0])
+    place = _earliest((~equal).nonzero())
     example = f"{located(place)}: network {float(b[place]):.6g}, program {float(a[place]):.6g}"
     return Share(int(equal.sum()), equal.numel(), samples, place, example)
+
+
+def _earliest(places: Int64[torch.Tensor, "n axes"]) -> tuple[int, ...]:
+    """The place that comes first along the second axis (time), so that all before it is equal in every sample."""
+    first = int(places[:, 1].argmin()) if places.shape[1] > 1 else 0
+    return tuple(int(i) for i in places[first])
 
 
 def located(place: Sequence[int]) -> str:

@@ -34,7 +34,7 @@ def own_rounding(reference: Program, name: str, runs: Iterable[Sequence[Any]]) -
         if called == name:
             with double_precision():
                 exact = run_functions(wide, [_wide(value) for value in inputs], "weights", start=name)
-            worst = max(worst, gap(outputs, exact).relative)
+            worst = max(worst, gap([_wide(value) for value in outputs], exact).relative)
 
     try:
         for values in runs:

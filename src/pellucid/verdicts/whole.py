@@ -92,7 +92,7 @@ def _where(score: Any, emitted: Runs, entry: str, values: Values, wanted: Values
     except CannotRun:
         exact = "does not run"
     return (
-        f": {located(score.place)}: network {_at(wanted, score.place)}, exact reading {exact}, "
+        f", where all agrees before {located(score.place)}: network {_at(wanted, score.place)}, exact reading {exact}, "
         f"program {_at(found, score.place)}"
     )
 
