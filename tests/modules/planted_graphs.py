@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from lifted import evaluate
 
 from pellucid.ir.graph import Block, Graph, Node, Ref, ValueType, Weight
-from pellucid.ir.primitives import implementation
 from pellucid.ir.program import Program
 
 
@@ -35,30 +35,6 @@ def _type(value: object) -> ValueType:
     if not isinstance(value, torch.Tensor):
         return ValueType("int")
     return ValueType(str(value.dtype).removeprefix("torch."), tuple(value.shape))
-
-
-def evaluate(
-    block: Block, given: Mapping[str, object], weights: Mapping[str, torch.Tensor], program: Program | None = None
-) -> dict[str, object]:
-    """All values of a block without loops: an oracle beside the interpreter, and faster under the type checker."""
-    values = dict(given)
-
-    def resolve(arg: object) -> object:
-        if isinstance(arg, tuple):
-            return tuple(resolve(part) for part in arg)
-        return values[arg.name] if isinstance(arg, Ref) else weights[arg.name] if isinstance(arg, Weight) else arg
-
-    for node in block.nodes:
-        args = [resolve(arg) for arg in node.args]
-        if node.op == "call":
-            body = program.functions[node.function].readings[0].body
-            inner = evaluate(body, dict(zip(body.inputs, args, strict=True)), weights, program)
-            made = tuple(inner[name] for name in body.outputs)
-        else:
-            result = implementation(node.op)(*args, **{name: resolve(arg) for name, arg in node.kwargs})
-            made = result if isinstance(result, tuple | list) else (result,)
-        values.update(zip(node.outputs, made, strict=True))
-    return values
 
 
 def outputs_of(what: Graph | Program, inputs: Sequence[torch.Tensor]) -> list[object]:
