@@ -222,6 +222,9 @@ _BINARY = {
     "__and__": "and", "__or__": "or", "__xor__": "xor", "remainder": "mod", "floor_divide": "floordiv",
 }  # fmt: skip
 
+SPLITTING = ("split_with_sizes", "split", "chunk", "unsafe_split")
+"""Operations that cut a value into parts; the sizes of these are told by what they return."""
+
 _SAME = ("contiguous", "alias", "detach", "clone", "lift_fresh_copy", "_to_copy_same")
 
 PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
@@ -246,7 +249,7 @@ PACKETS: Mapping[str, Callable[[Arguments], Step | None]] = {
     "expand": _row("expand", "self size"), "repeat": _row("repeat", "self repeats"),
     "cat": _row("concat", "tensors dim"), "stack": _row("stack", "tensors dim"),
     "select": _row("select", "self dim index"),
-    "split_with_sizes": _split, "split": _split, "chunk": _split, "unsafe_split": _split,
+    **dict.fromkeys(SPLITTING, _split),
     "unbind": _row("unbind", "self dim"),
     "index_select": _row("take", "self index dim"), "gather": _row("gather", "self dim index"), "index": _index,
     "pad": _pad, "constant_pad_nd": _pad, "flip": _row("flip", "self dims"),

@@ -7,6 +7,7 @@ so. Otherwise torch rewrites the program (`run_decompositions`), which costs tim
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -29,7 +30,9 @@ def shares_memory(exported: ExportedProgram) -> bool:
 
 def made_functional(exported: ExportedProgram) -> ExportedProgram:
     """The program with every change in place rewritten by torch."""
-    made: ExportedProgram = exported.run_decompositions({})
+    with warnings.catch_warnings():  # torch's own use of what it deprecates
+        warnings.simplefilter("ignore", FutureWarning)
+        made: ExportedProgram = exported.run_decompositions({})
     return made
 
 

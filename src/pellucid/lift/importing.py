@@ -21,7 +21,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from pellucid.errors import CannotTrace
 from pellucid.ir.graph import Arg, Axis, Block, CalledModule, Graph, Node, Ref, ValueType, Weight, refs, weights_read
 from pellucid.ir.primitives import OPERATORS
-from pellucid.lift.conversions import ACCUMULATING, DROPPED, LOGICAL, NUMBERS, PACKETS, TYPE_CODES
+from pellucid.lift.conversions import ACCUMULATING, DROPPED, LOGICAL, NUMBERS, PACKETS, SPLITTING, TYPE_CODES
 from pellucid.lift.functional import functional_twin
 
 _TORCH = str(PurePath(torch.__file__).parent)
@@ -258,8 +258,8 @@ def _arguments(node: fx.Node, schema: Any, state: _Importer) -> dict[str, Any]:
     kernel = node.args[1] if len(node.args) > 1 else None
     if isinstance(named.get("padding"), str) and isinstance(kernel, fx.Node):
         named["kernel"] = tuple(int(size) for size in kernel.meta["val"].shape[2:])
-    if isinstance(parts, tuple | list) and isinstance(named.get("dim"), int):
-        named["part_sizes"] = tuple(part.shape[named["dim"]] for part in parts if isinstance(part, torch.Tensor))
+    if isinstance(parts, tuple | list) and schema.name.rpartition("::")[2] in SPLITTING:
+        named["part_sizes"] = tuple(part.shape[named["dim"]] for part in parts)
     return named
 
 

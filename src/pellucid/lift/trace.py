@@ -40,21 +40,20 @@ TOLERANCE = 1e-4
 """Largest difference, relative to the largest output, that a rewriting may make on the traced inputs."""
 
 
-def trace(
-    model: nn.Module | Network, args: Sequence[torch.Tensor] = (), kwargs: Mapping[str, torch.Tensor] | None = None
-) -> Graph:
+def trace(model: nn.Module | Network, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Graph:
     """The dataflow of a network as it runs on `args` and `kwargs`, general in every axis that it leaves open.
 
     Args:
         model: a module or a loaded network; it is called as `model(*args, **kwargs)`.
-        args, kwargs: example inputs; axes of length 1 are taken as fixed, so give at least two samples.
+        args, kwargs: example inputs, tensors or nested tuples of them; the graph takes them in this order, named ones
+            in that of the module's signature. Axes of length 1 are taken as fixed, so give at least two samples.
 
     Raises:
         CannotTrace: torch cannot export the network; names the module and the line.
         BadInput: the network does not run on these inputs.
     """
     network = load(model)
-    named = dict(kwargs or {})
+    named = _in_signature_order(network.module, kwargs or {})
     expected = call_network(network, args, named)
     with quiet(), torch.no_grad(), _outputs_only(network.module):
         exported = network.exported or _export(network.module, tuple(args), named)
@@ -154,7 +153,12 @@ def call_network(network: Network, args: Sequence[object], kwargs: Mapping[str, 
     return tuple(leaf for leaf in outputs if isinstance(leaf, torch.Tensor))
 
 
-def _export(module: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> ExportedProgram:
+def _in_signature_order(module: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    order = [name for name in inspect.signature(module.forward).parameters if name in kwargs]
+    return {name: kwargs[name] for name in (*order, *(name for name in kwargs if name not in order))}
+
+
+def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
     shapes = _general_axes(module, args, kwargs)
     errors: list[Exception] = []
     for dynamic in (shapes, None):
@@ -166,9 +170,7 @@ def _export(module: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str,
     raise CannotTrace(_why(module, errors[-1])) from errors[-1]
 
 
-def _general_axes(
-    module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str, torch.Tensor]
-) -> dict[str, Any]:
+def _general_axes(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Every axis of every input general, in the structure that torch.export wants: by parameter name."""
 
     def general(value: object) -> Any:
