@@ -10,6 +10,7 @@ from torch import nn
 import pellucid
 from pellucid.demos.adder import adder
 from pellucid.errors import BadInput
+from pellucid.ir.regions import Region, RegionTree, Unit
 
 BITS = pellucid.data.Domain.sequences([0.0, 1.0], length=4, width=2)
 FILES = ["program.json", "program.map.json", "program.py", "report.html", "verdicts.json", "weights.safetensors"]
@@ -81,6 +82,22 @@ def test_whole_numbers_are_read_as_real_ones_where_the_network_computes_with_the
     program = pellucid.decompile(RunningSum(), numbers, budget=20.0)
     assert program.ledger.share("weights") == 0.0
     assert torch.equal(program(torch.ones(2, 30, 1))[:, -1], torch.full((2, 1), 30.0))
+
+
+def test_a_hierarchy_that_divides_neurons_is_built_on_and_judged(tmp_path):
+    def halves(graph):
+        hidden = next(node.id for node in graph.block.nodes if node.op == "relu")
+        parts = [(f"half{i}", tuple(range(4 * i, 4 * i + 4))) for i in range(2)]
+        children = tuple(Region(name, "half", units=(Unit(hidden, 1, at),)) for name, at in parts)
+        return RegionTree(Region("network", "network", children=children), "halves")
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    inputs = torch.randn(90, 6)
+    program = pellucid.decompile(network, inputs, output=tmp_path / "out", regions=halves, budget=0.0)
+    assert {"half0", "half1"} <= set(program.functions)
+    assert all(verdict.passed for verdict in program.notes.verdicts)
+    assert all(verdict.passed for verdict in pellucid.verify(tmp_path / "out", network, inputs))
 
 
 def test_random_weights_give_no_code():

@@ -74,11 +74,11 @@ def opaque(name: str) -> Callable[..., Any]:
         raise CannotRun(f"operation {name!r} is not of the form aten.NAME.OVERLOAD; the program is damaged")
     packet = getattr(torch.ops.aten, parts[1], None)
     overload = getattr(packet, parts[2], None)
-    if overload is None:
+    if not isinstance(overload, torch._ops.OpOverload):
         raise CannotRun(f"torch {torch.__version__} has no operation {name!r}; install the torch that exported it")
     if overload._schema.is_mutable or any(parts[1].startswith(word) for word in _UNSAFE):
         raise CannotRun(f"operation {name!r} has side effects; pellucid runs only operations that compute")
-    return overload  # type: ignore[no-any-return]
+    return overload
 
 
 def implementation(op: str) -> Callable[..., Any]:

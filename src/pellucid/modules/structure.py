@@ -38,13 +38,14 @@ def structure(graph: Graph, tree: RegionTree) -> Program:
     Raises:
         BadInput: two regions claim the same node, or a region names a node or unit that the graph does not have.
     """
+    given = tree
     graph, tree = split_units(graph, tree)
     _check_regions(graph, tree)
     symbols = dict(_axis_numbers(graph, graph.block))
     assembly = _Assembly(dict(graph.values), graph.weights, symbols, dict(_arithmetic(graph, graph.block)))
     entry = _build(tree.root, graph.block, assembly)
     ordered = {name: assembly.functions[name] for name in _callers_first(entry, assembly)}
-    program = Program(entry, ordered, assembly.values, graph.weights, regions=tree)
+    program = Program(entry, ordered, assembly.values, graph.weights, regions=given)
     program = program.with_notes(remarks=graph.remarks)
     validate(program)
     return program
