@@ -54,6 +54,7 @@ class Found:
     parting: str
     verdict: str
     factor: float
+    gain: float
     reported: bool
     seconds: float
 
@@ -85,6 +86,7 @@ def measure(networks: ModuleType, name: str) -> Found:
             parting=longest.parting,
             verdict=next(v.detail for v in program.notes.verdicts if v.part == "program" and v.reading == "code"),
             factor=float(module.hidden[0].weight[0, 0]),
+            gain=gain(module, longest.agree_up_to + 1),
             reported="they part at length" in (place / "report.html").read_text(encoding="utf-8"),
             seconds=seconds[0],
         )
@@ -142,6 +144,15 @@ def drawn(x: Sequences, count: int, length: int, seed: int) -> Sequences:
     """Fresh sequences of the same values."""
     values = np.unique(x.numpy())
     return torch.tensor(np.random.default_rng(seed).choice(values, (count, length, 1))).float()
+
+
+def gain(module: nn.Module, steps: int) -> float:
+    """What 1 at the first step adds to the output of step `steps`."""
+    x = torch.zeros(2, steps, 1)
+    x[1, 0] = 1.0
+    with torch.no_grad():
+        y = module(x)
+    return float(y[1, -1, 0] - y[0, -1, 0])
 
 
 def randomised(module: nn.Module, seed: int) -> nn.Module:
@@ -214,7 +225,8 @@ def drift(found: Sequence[Found], outcome: Outcome) -> None:
             said = outcome.require(one.reported, f"{one.name}: report.html does not say where they part")
             outcome.notes.append(
                 f"{one.name} and its program agree up to length {one.agree_up_to} ({LONG:,} sequences); {one.parting}. "
-                f"The network multiplies its state by {one.factor:.6f} at each step, the program by 1."
+                f"The network multiplies its state by {one.factor:.6f} at each step, the program by 1: after {one.agree_up_to + 1} "
+                f"steps 1 counts for {one.gain:.5f}."
             )
             outcome.notes.append(f"The verdict: {one.verdict}. report.html says so: {said}.")
 

@@ -2,7 +2,7 @@
 
 1. A fresh process decompiles it to exact structure (no time for code) and verifies it, on texts of which 20 fall into
    the verify split. The cache is empty, so that the conversion of its GGUF file counts, too. Meanwhile the memory of
-   that process and all that it starts is added up ten times a second.
+   that process and all that it starts is added up four times a second.
 2. Another process runs the emitted program and the live network in turns on the same tokens, and compares medians.
 """
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing.queues import Queue
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class Decompiled:
     """What the first process found."""
 
     seconds: float
+    cpu: float
     stages: Mapping[str, float]
     own_peak: float
     child_peak: float
@@ -77,6 +79,7 @@ def decompile(place: str, results: Queue[Decompiled]) -> None:
     results.put(
         Decompiled(
             seconds=time.monotonic() - started,
+            cpu=_cpu(resource.RUSAGE_SELF) + _cpu(resource.RUSAGE_CHILDREN),
             stages=stages,
             own_peak=_gigabytes(resource.RUSAGE_SELF),
             child_peak=_gigabytes(resource.RUSAGE_CHILDREN),
@@ -88,6 +91,12 @@ def decompile(place: str, results: Queue[Decompiled]) -> None:
             report=(Path(place) / "report.html").stat().st_size / 1e6,
         )
     )
+
+
+def _cpu(who: int) -> float:
+    """Seconds on a core, whatever else ran on the machine."""
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _gigabytes(who: int) -> float:
@@ -108,7 +117,7 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         """Sample until told to stop."""
-        while Path("/proc/self/statm").exists() and not self.done.wait(0.1):
+        while Path("/proc/self/statm").exists() and not self.done.wait(0.25):
             total = sum(_resident(pid) for pid in _tree(self.pid)) / 1e9
             self.peak = total if not self.peak >= total else self.peak
 
@@ -178,9 +187,13 @@ def in_process(function: Callable[..., None], place: Path) -> tuple[Any, float]:
     memory = Memory(process.pid or 0)
     memory.start()
     result = None
-    while result is None and (process.is_alive() or not results.empty()):
-        if not results.empty():
-            result = results.get()
+    while result is None:
+        alive = process.is_alive()
+        try:
+            result = results.get(timeout=1.0)
+        except Empty:
+            if not alive:
+                break
     memory.done.set()
     process.join()
     if result is None:
@@ -217,6 +230,9 @@ def details(found: Decompiled, peak: float, medians: Mapping[int, tuple[float, f
     ]
     text = f"Forward pass of one text, {THREADS} threads, in turns, medians of {ROUNDS}; neither keeps keys and values."
     outcome.tables.append(Table(text, ("tokens", "program, ms", "network, ms", "ratio"), rows))
+    outcome.notes.append(
+        f"{found.cpu:.0f} s of processor time in all processes together, whatever else the machine was doing."
+    )
     outcome.notes.append(
         f"Memory: {found.own_peak:.1f} GB for the process itself and {found.child_peak:.1f} GB for the largest that it "
         f"starts (getrusage); {peak:.1f} GB for all of them together at their highest (sampled; pages that they share "
