@@ -133,7 +133,7 @@ def test_an_interrupted_run_leaves_the_old_result_or_none(tmp_path, before):
     [
         (None, "no inputs"),
         (torch.randn(40, 4), "does not run on the given inputs"),
-        (torch.zeros(0, 3), "0 samples"),
+        (torch.zeros(0, 3), "empty"),
         (torch.full((40, 3), float("nan")), "NaN"),
     ],
     ids=["none", "shape", "empty", "nan"],
