@@ -225,8 +225,8 @@ def drift(found: Sequence[Found], outcome: Outcome) -> None:
             said = outcome.require(one.reported, f"{one.name}: report.html does not say where they part")
             outcome.notes.append(
                 f"{one.name} and its program agree up to length {one.agree_up_to} ({LONG:,} sequences); {one.parting}. "
-                f"The network multiplies its state by {one.factor:.6f} at each step, the program by 1: after {one.agree_up_to + 1} "
-                f"steps 1 counts for {one.gain:.5f}."
+                f"The network multiplies its state by {one.factor:.6f} at each step, the program by 1: after "
+                f"{one.agree_up_to + 1} steps 1 counts for {one.gain:.5f}."
             )
             outcome.notes.append(f"The verdict: {one.verdict}. report.html says so: {said}.")
 
