@@ -9,15 +9,16 @@ from torch import nn
 from torch.export import Dim, export
 
 from pellucid.ir.graph import Block, Graph, Node, Ref, ValueType, Weight
+from pellucid.lift.folding import fold
 from pellucid.lift.importing import import_exported
 from pellucid.lift.reroll import generalise, reroll
 from pellucid.lift.trace import trace
-from pellucid.lift.unrolled import find_loops, straighten
+from pellucid.lift.unrolled import Loop, find_loops, straighten
 
 SIZE, WIDE = 3, 6
 
 
-class Loop(nn.Module):
+class Written(nn.Module):
     """A recurrence written in the style of the method named `style`."""
 
     def __init__(self, style: str):
@@ -237,6 +238,13 @@ class Loop(nn.Module):
             seen.append(total)
         return torch.stack(seen, 1)
 
+    def two_names_for_one_state_that_start_differently(self, x):
+        one, other, seen = self.zero(x), self.zero(x) + 1, []
+        for t in range(x.shape[1]):
+            one = other = torch.tanh(self.inward(x[:, t]) * one + self.across(other))
+            seen.append(one)
+        return torch.stack(seen, 1)
+
     def output_before_the_state_moves(self, x):
         h, seen = self.zero(x), []
         for t in range(x.shape[1]):
@@ -254,11 +262,11 @@ class Loop(nn.Module):
 
 PEELED = (
     "first_step_without_state", "starts_from_the_first_element", "a_sum_that_starts_at_zero",
-    "output_before_the_state_moves", "difference_to_the_last_element",
+    "two_names_for_one_state_that_start_differently", "output_before_the_state_moves", "difference_to_the_last_element",
 )  # fmt: skip
 LOOPS = {"both_directions": 2, "two_layers_one_after_the_other": 2}
 HELPERS = ("forward", "zero", "next", "__init__")
-STYLES = [name for name in vars(Loop) if name not in (*HELPERS, *PEELED) and not name.startswith("_")]
+STYLES = [name for name in vars(Written) if name not in (*HELPERS, *PEELED) and not name.startswith("_")]
 
 
 def sequences(style: str, *shapes: tuple[int, int]) -> list[tuple[torch.Tensor]]:
@@ -269,7 +277,7 @@ def sequences(style: str, *shapes: tuple[int, int]) -> list[tuple[torch.Tensor]]
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_loop_is_folded_and_runs_at_any_length(style):
-    graph = lifted(Loop(style), *sequences(style, (4, 5), (2, 1), (5, 3), (2, 50)))
+    graph = lifted(Written(style), *sequences(style, (4, 5), (2, 1), (5, 3), (2, 50)))
     assert ops(graph)["scan"] == LOOPS.get(style, 1)
     assert not any(node.op == "select" and node.args[2] > 0 for node in graph.block.nodes)
     axes = graph.values["x"].axes
@@ -279,19 +287,19 @@ def test_a_loop_is_folded_and_runs_at_any_length(style):
 
 @pytest.mark.parametrize("style", PEELED)
 def test_a_first_or_last_step_of_its_own_stays_outside(style):
-    graph = lifted(Loop(style), *sequences(style, (4, 5), (2, 2), (5, 3), (2, 50)))
+    graph = lifted(Written(style), *sequences(style, (4, 5), (2, 2), (5, 3), (2, 50)))
     assert ops(graph)["scan"] == 1
 
 
 def test_the_shortest_and_a_long_trace():
     for length in (3, 11):
-        graph = lifted(Loop("last_state_only"), *sequences("", (4, length), (2, 1), (2, 20)))
+        graph = lifted(Written("last_state_only"), *sequences("", (4, length), (2, 1), (2, 20)))
         assert ops(graph)["scan"] == 1
-    assert ops(lifted(Loop("last_state_only"), *sequences("", (4, 2))))["scan"] == 0
+    assert ops(lifted(Written("last_state_only"), *sequences("", (4, 2))))["scan"] == 0
 
 
 def test_an_lstm_step_has_two_states_and_one_output():
-    graph = lifted(Loop("lstm_cell_with_states"), *sequences("", (4, 5)))
+    graph = lifted(Written("lstm_cell_with_states"), *sequences("", (4, 5)))
     (scan,) = (node for node in graph.block.nodes if node.op == "scan")
     assert len(scan.args[0]) == 2
     assert scan.args[1] == (Ref("x"),)
@@ -300,7 +308,7 @@ def test_an_lstm_step_has_two_states_and_one_output():
 
 
 def test_the_step_keeps_the_modules_it_came_from():
-    graph = lifted(Loop("last_state_only"), *sequences("", (4, 5)))
+    graph = lifted(Written("last_state_only"), *sequences("", (4, 5)))
     (scan,) = (node for node in graph.block.nodes if node.op == "scan")
     assert {node.op: node.scope for node in scan.body.nodes if node.scope} == {"linear": "across"}
     assert {node.scope for node in scan.body.nodes} == {"", "inward", "across"}
@@ -342,6 +350,19 @@ def three_parts_of_a_projection(net, x):
     return torch.softmax(q @ k.transpose(1, 2), -1) @ v
 
 
+def three_parts_that_go_through_the_same(net, x):
+    parts = net.wide(x).reshape(x.shape[0], -1, 3, WIDE).unbind(2)
+    q, k, v = (torch.tanh(net.square(part)) for part in parts)
+    return torch.softmax(q @ k.transpose(1, 2), -1) @ v
+
+
+def memory_of_two_steps(net, x):
+    h, g = x.new_zeros(x.shape[0], WIDE), x.new_ones(x.shape[0], WIDE)
+    for t in range(x.shape[1]):
+        h, g = torch.tanh(net.inward(x[:, t]) + g), h
+    return h
+
+
 def positions_out_of_order(net, x):
     h = x.new_zeros(x.shape[0], WIDE)
     for t in (2, 0, 3, 1):
@@ -357,12 +378,20 @@ def positions_out_of_order(net, x):
         every_step_reads_all_before,
         numbers_that_differ,
         three_parts_of_a_projection,
+        three_parts_that_go_through_the_same,
+        memory_of_two_steps,
         positions_out_of_order,
     ],
 )
 def test_what_is_no_loop_stays(compute):
     parts = nn.ModuleList([nn.Linear(SIZE, WIDE) for _ in range(4)])
-    net = Net(compute, layers=parts, inward=nn.Linear(SIZE, WIDE), wide=nn.Linear(SIZE, 3 * WIDE))
+    net = Net(
+        compute,
+        layers=parts,
+        inward=nn.Linear(SIZE, WIDE),
+        wide=nn.Linear(SIZE, 3 * WIDE),
+        square=nn.Linear(WIDE, WIDE),
+    )
     graph = lifted(net, *sequences("", (2, 4), (5, 4)))
     assert ops(graph)["scan"] == 0
 
@@ -412,7 +441,7 @@ def imported(module: nn.Module, x: torch.Tensor) -> Graph:
     "style", ["cat_and_linear", "both_directions", "slices_of_length_one", "joined_along_the_batch"]
 )
 def test_reroll_and_generalise_keep_what_is_computed(style):
-    module = Loop(style)
+    module = Written(style)
     graph = imported(module, sequences(style, (4, 5))[0][0])
     straight, folded = straighten(graph), reroll(graph)
     for batch in (2, 5):
@@ -428,7 +457,7 @@ def test_reroll_and_generalise_keep_what_is_computed(style):
 
 
 def test_types_follow_the_length():
-    graph = imported(Loop("joined_along_the_batch"), sequences("", (4, 5))[0][0])
+    graph = imported(Written("joined_along_the_batch"), sequences("", (4, 5))[0][0])
     assert graph.values[graph.block.outputs[0]].axes == ("5*batch", 2)
     opened = generalise(reroll(graph), lambda candidate: True)
     assert opened.values["x"].axes == ("batch", "seq", SIZE)
@@ -436,7 +465,7 @@ def test_types_follow_the_length():
 
 
 def test_a_graph_that_does_not_hold_is_not_opened():
-    folded = reroll(imported(Loop("last_state_only"), sequences("", (4, 5))[0][0]))
+    folded = reroll(imported(Written("last_state_only"), sequences("", (4, 5))[0][0]))
     kept = generalise(folded, lambda candidate: False)
     assert kept.values["x"].axes == ("batch", 5, SIZE)
     assert kept.block == folded.block
@@ -472,6 +501,24 @@ def test_find_loops_on_a_planted_chain(length, steps):
         assert len(found[0].steps[0]) == 4
         assert [node.id for node in found[0].before] == ["h0"]
         assert found[0].after == ()
+
+
+@pytest.mark.parametrize("positions", [(0, 2, 4), (0, 1, 0), (2, 1, 2), (0, 1, 3)])
+def test_fold_takes_only_positions_one_after_another(positions):
+    graph = chain(6)
+    at = {f"x{t}": position for t, position in enumerate(positions)}
+    nodes = tuple(
+        node.with_changes(args=(Ref("x"), 1, at[node.id])) if node.id in at else node for node in graph.block.nodes[:13]
+    )
+    steps = tuple(nodes[1 + 4 * t : 5 + 4 * t] for t in range(3))
+    odd = graph.with_changes(block=Block(("x",), nodes, ("h3",)))
+    folded, x = fold(odd, Loop(steps, nodes[:1], ())), torch.randn(2, 6, 3)
+    assert folded is None or gap(run(folded, [x]), run(odd, [x])) < 1e-6
+    straight = tuple(
+        node.with_changes(args=(Ref("x"), 1, int(node.id[1:]))) if node.id in at else node for node in nodes
+    )
+    even = graph.with_changes(block=Block(("x",), straight, ("h3",)))
+    assert fold(even, Loop(tuple(straight[1 + 4 * t : 5 + 4 * t] for t in range(3)), straight[:1], ())) is not None
 
 
 def test_one_step_of_its_own_ends_the_loop_before_it():

@@ -101,7 +101,8 @@ def _aligned(folding: _Folding, old: Node, new: Node, step: int) -> bool:
     a, b = element(old), element(new)
     if a is not None and b is not None and a[:2] == b[:2] and a[2] != b[2]:
         first, second = (element(nodes[folding.where[new.id].key[0]]) for nodes in folding.loop.steps[:2])
-        return first is not None and second is not None and b[2] - a[2] == second[2] - first[2]
+        pace = second[2] - first[2] if first is not None and second is not None else 0
+        return b[2] - a[2] == pace and abs(pace) == 1
     return all(_same_arg(folding, x, y, step) for x, y in zip(flat(old), flat(new), strict=True))
 
 
