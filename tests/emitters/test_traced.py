@@ -92,3 +92,19 @@ def test_emitted_network_equals_the_live_one(name: str, tmp_path: Path) -> None:
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
     text = (tmp_path / "out" / "program.py").read_text()
     assert ("for i in range(3):" in text) == (name == "tower")
+
+
+def test_weights_keep_the_order_of_their_axes_in_memory(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(104, 121), nn.ReLU(), nn.Linear(121, 104)).eval()
+    for layer in (network[0], network[2]):
+        layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
+    inputs = torch.randn(64, 10, 104)
+    graph = trace(network, (inputs,), {})
+    program = structure(graph, partition(graph))
+    emit(program, tmp_path / "out", "torch")
+    with torch.no_grad():
+        wanted = network(inputs).numpy()
+    (found,) = run_file(tmp_path / "out", {program[program.entry].inputs[0]: inputs.numpy()}).values()
+    assert np.array_equal(found, wanted)
+    assert "memory_order" in (tmp_path / "out" / "program.py").read_text()

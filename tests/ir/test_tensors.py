@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from pellucid.errors import BadInput
-from pellucid.ir.tensors import digest, raw_bytes, read_header, read_tensors, write_tensors
+from pellucid.ir.tensors import digest, memory_order, raw_bytes, read_header, read_tensors, write_tensors
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -35,6 +35,26 @@ def test_every_type_and_layout_comes_back_bit_by_bit(tmp_path):
         for name, tensor in tensors.items():
             assert (back[name].dtype, back[name].shape) == (tensor.dtype, tensor.shape)
             assert torch.equal(raw_bytes(back[name]), raw_bytes(tensor)), name
+
+
+def test_the_order_of_axes_in_memory_comes_back(tmp_path):
+    base = torch.arange(24.0).reshape(2, 3, 4)
+    tensors = {"plain": base, "turned": base.permute(2, 0, 1), "gaps": base[:, ::2], "column": base[0].t()}
+    write_tensors(tmp_path / "w.safetensors", tensors)
+    back = read_tensors(tmp_path / "w.safetensors")
+    assert {name: memory_order(t) for name, t in back.items()} == {
+        "plain": (), "turned": (1, 2, 0), "gaps": (), "column": (1, 0),
+    }  # fmt: skip
+    assert back["turned"].stride() == tensors["turned"].stride()
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("orders", ['{"w":[0,0]}', '{"w":[1]}', '{"v":[1,0]}', "[]", "{", '{"w":[1,-1]}'])
+def test_an_impossible_order_of_axes_is_one_clear_line(tmp_path, orders):
+    entry = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    path = _file(tmp_path, {"__metadata__": {"memory_order": orders}, "w": entry}, bytes(16))
+    with pytest.raises(BadInput, match="damaged safetensors file"):
+        read_tensors(path)
 
 
 def test_same_tensors_same_bytes_whatever_their_order(tmp_path):

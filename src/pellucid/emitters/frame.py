@@ -11,6 +11,7 @@ ARRAYS: Mapping[Dialect, str] = {"numpy": "numpy arrays", "torch": "torch tensor
 IMPORTS: Mapping[str, str] = {
     "argparse": "import argparse",
     "functools": "import functools",
+    "json": "import json",
     "sys": "import sys",
     "Callable": "from collections.abc import Callable",
     "Sequence": "from collections.abc import Sequence",
@@ -40,12 +41,28 @@ class Weights:
 @functools.cache
 def tensors() -> dict[str, {array}]:
     """All weights; the file is opened when the first is read."""
-    from safetensors.{module} import load_file
-
-    return load_file(Path(__file__).with_name("weights.safetensors"))
+    {found}
 
 
 weights = Weights()'''
+
+_FOUND = """\
+from safetensors.{module} import load_file
+
+    return load_file(Path(__file__).with_name("weights.safetensors"))"""
+
+_FOUND_IN_ORDER = """\
+from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    path = Path(__file__).with_name("weights.safetensors")
+    found = load_file(path)
+    with safe_open(path, "pt") as file:
+        orders = json.loads(file.metadata()["memory_order"])
+    for name, order in orders.items():  # axes from the slowest in memory to the fastest: products round by it
+        back = sorted(range(len(order)), key=order.__getitem__)
+        found[name] = found[name].permute(order).contiguous().permute(back)
+    return found"""
 
 _PART = '''\
 def part(function: Callable[..., Any], path: str | None = None) -> Callable[..., tuple[Any, ...]]:
@@ -126,9 +143,13 @@ def imports(code: str) -> list[str]:
     return [*standard, "", *others] if standard and others else [*standard, *others]
 
 
-def loading(dialect: Dialect) -> str:
-    """The class that sees weights, and the function that loads them."""
-    return _WEIGHTS.format(array=_ARRAY[dialect], module=dialect)
+def loading(dialect: Dialect, reordered: bool) -> str:
+    """The class that sees weights, and the function that loads them.
+
+    reordered: whether some lie in memory in another order than that of their axes, and torch is to lay them so.
+    """
+    found = _FOUND_IN_ORDER if reordered and dialect == "torch" else _FOUND.format(module=dialect)
+    return _WEIGHTS.format(array=_ARRAY[dialect], found=found)
 
 
 def calling(dialect: Dialect, with_weights: bool) -> str:

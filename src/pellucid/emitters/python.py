@@ -24,6 +24,7 @@ from pellucid.ir.numpy_ops import NUMPY
 from pellucid.ir.primitives import STRUCTURAL
 from pellucid.ir.program import Function, Program
 from pellucid.ir.statements import Callee, Listing, Place, write_block
+from pellucid.ir.tensors import memory_order
 
 NUMPY_LIMIT = 5_000_000
 """Largest number of parameters of a program that is emitted in numpy."""
@@ -171,7 +172,8 @@ class _Emitter:
         with_weights = any(part.takes_weights for part in self.plan.parts) or "weights" in used
         if with_weights:
             self._title("Weights.")
-            self._add(frame.loading(self.dialect), 2)
+            reordered = any(map(memory_order, self.program.weights.values()))
+            self._add(frame.loading(self.dialect, reordered), 2)
         self._title("Running: the tables name every part by its place in the network.")
         self._add(frame.calling(self.dialect, with_weights), 2)
         self._add("\n".join(self._tables()), 2)

@@ -2,6 +2,8 @@
 
 Writing streams: no copy of all weights is made, and equal tensors give equal bytes (largest element size first, then by
 name). Reading checks the header against the size of the file before anything is allocated, then maps the file.
+A tensor whose axes lie in memory in another order than its own (a transposed weight, say) is stored row by row as the
+format wants, and that order in the file's metadata: float32 products round by it.
 Format: https://github.com/huggingface/safetensors#format
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -47,6 +49,9 @@ _NAMES = {
 }
 _CODES = {dtype: name for name, dtype in _NAMES.items()}
 
+MEMORY_ORDER = "memory_order"
+"""The metadata's key for them: a JSON object, tensor to its axes from the slowest in memory to the fastest."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -68,6 +73,21 @@ def digest(tensor: Tensor) -> str:
     return hashlib.sha256(raw_bytes(tensor).numpy().data).hexdigest()
 
 
+def memory_order(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor's axes from the slowest in memory to the fastest; none if that is their own order, or there are gaps."""
+    if tensor.is_contiguous():
+        return ()
+    strides = tensor.stride()
+    order = tuple(sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis)))
+    return order if tensor.permute(order).is_contiguous() else ()
+
+
+def in_memory_order(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    """An equal tensor whose axes lie in memory in the order given."""
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return tensor.permute(tuple(order)).contiguous().permute(back)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file. Raises BadInput for an element type that the format does not have."""
     unfit = [name for name, tensor in tensors.items() if tensor.dtype not in _CODES or tensor.layout != torch.strided]
@@ -76,7 +96,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             f"tensor {unfit[0]!r} is {tensors[unfit[0]].dtype}; safetensors cannot hold it, convert it first"
         )
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    orders = {name: axes for name in order if (axes := memory_order(tensors[name]))}
+    stated = {MEMORY_ORDER: json.dumps(orders, separators=(",", ":"))} if orders else {}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **stated}}
     position = 0
     for name in order:
         size = tensors[name].numel() * tensors[name].element_size()
@@ -150,6 +172,16 @@ def _naturals(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
 
 
+def _orders(text: str, header: Mapping[str, Stored]) -> Mapping[str, list[int]]:
+    orders = parse(text)
+    if not isinstance(orders, dict) or not all(
+        name in header and _naturals(axes) and sorted(axes) == [*range(len(header[name].shape))]
+        for name, axes in orders.items()
+    ):
+        raise Wrong(f"its {MEMORY_ORDER} names no orders of its tensors' axes")
+    return orders
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, memory-mapped where the library can.
 
@@ -159,7 +191,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     header = read_header(path)
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in header}
+            orders = _orders((file.metadata() or {}).get(MEMORY_ORDER, "{}"), header)
+            found = {name: file.get_tensor(name) for name in header}
+        return {name: in_memory_order(t, orders[name]) if name in orders else t for name, t in found.items()}
+    except Wrong as error:
+        raise BadInput(f"{path}: damaged safetensors file ({error}); get or write it again") from None
     except (SafetensorError, RuntimeError, OSError) as error:
         cause = str(error).splitlines()[0]
         raise BadInput(f"{path}: damaged safetensors file ({cause}); get or write it again") from error
