@@ -50,6 +50,7 @@ ROUGH = [case(real(3, 5, scale=3)), case(torch.tensor([-1.5, -0.5, 0.5, 1.5, 2.5
 SHAPED = real(2, 3, 4, 5)
 IMAGE = real(2, 6, 9, 8)
 HEADS = [real(2, 4, 6, 8), real(2, 4, 7, 8), real(2, 4, 7, 8, scale=2)]
+CHOICE = whole(3, 4, 5) > 2
 SHUT = torch.tensor([[True, False, False], [False, False, False], [True, True, True]])
 
 CASES: dict[str, list[Case]] = {
@@ -200,6 +201,13 @@ CASES: dict[str, list[Case]] = {
         case((0.5, -1.0, 2.0), (torch.tensor([2.0, 0.0]),)),
         case((True, False), (whole(5, low=0, high=2),)),
     ],
+    "positions": [case(whole(3, 4)), case(real(2, 5, 3))],
+    "queries": [case(whole(3, 4))],
+    "keys": [case(whole(3, 4))],
+    "selector_width": [case(CHOICE)],
+    "aggregate": [case(CHOICE, whole(3, 5)), case(CHOICE, real(3, 5), 2.5)],
+    "pick": [case(CHOICE, whole(3, 5)), case(CHOICE, whole(1, 5), 7)],
+    "one_hot": [case(whole(3, 4), 3)],
 }
 
 ALL = [pytest.param(name, *given, id=f"{name}-{i}") for name in TORCH for i, given in enumerate(CASES.get(name, []))]

@@ -90,10 +90,14 @@ class _Typing:
         """Element type of what a node gives, where the program does not say."""
         if node.op in _TRUTH:
             return "bool"
-        if node.op in ("size", "argmax"):
+        if node.op in ("size", "argmax", "positions", "selector_width"):
             return NUMBERS[int] if node.op == "size" else "int64"
         if node.op in TORCH and (named := _named_type(node)):
             return named
+        if node.op in ("aggregate", "one_hot"):
+            return "float32"
+        if node.op == "pick":
+            return self._type(node.args[1])
         if node.op == "lookup":
             return _entries(node.args[0])
         types = [kind for kind in map(self._type, leaves(node)) if kind]

@@ -9,13 +9,13 @@ from functools import cache
 from types import ModuleType
 from typing import Literal
 
-from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers, torch_ops
+from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers, numpy_selection, torch_ops, torch_selection
 
 Dialect = Literal["numpy", "torch"]
 
 _MODULES: Mapping[Dialect, tuple[ModuleType, ...]] = {
-    "numpy": (numpy_arrays, numpy_axes, numpy_layers),
-    "torch": (torch_ops,),
+    "numpy": (numpy_arrays, numpy_axes, numpy_layers, numpy_selection),
+    "torch": (torch_ops, torch_selection),
 }
 
 

@@ -1,11 +1,11 @@
-"""The primitives in numpy, function for function the twins of `torch_ops`: programs of them need no torch."""
+"""The primitives in numpy, the twins of `torch_ops` and `torch_selection`: programs of them need no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers
+from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers, numpy_selection
 from pellucid.ir.primitives import OPERATORS, PREFIXES, functions_of
 
 NUMPY: Mapping[str, Callable[..., Any]] = {
@@ -13,5 +13,6 @@ NUMPY: Mapping[str, Callable[..., Any]] = {
     **functions_of(numpy_arrays),
     **functions_of(numpy_axes),
     **functions_of(numpy_layers),
+    **functions_of(numpy_selection),
 }
 """How each primitive runs in numpy."""

@@ -1,0 +1,50 @@
+"""The primitives that programs of attention are written in, in torch: RASP (Weiss, Goldberg, Yahav 2021) on arrays.
+
+A selection is an array of truth values [batch, query, key], made by comparing `queries(x)` with `keys(y)` and joined
+with `&`, `|`, `~`; what is drawn from it has the shape [batch, query]. `pellucid.ir.numpy_selection` has the same in
+numpy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def positions(x: Tensor) -> Tensor:
+    """0, 1, 2, … along the second axis, for each entry of the first two axes."""
+    return torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
+
+
+def queries(x: Tensor) -> Tensor:
+    """[batch, query] as the side of a selection that asks: [batch, query, 1]."""
+    return x[:, :, None]
+
+
+def keys(x: Tensor) -> Tensor:
+    """[batch, key] as the side of a selection that is asked: [batch, 1, key]."""
+    return x[:, None, :]
+
+
+def selector_width(selected: Tensor) -> Tensor:
+    """How many keys each query selects."""
+    return selected.sum(-1)
+
+
+def aggregate(selected: Tensor, values: Tensor, default: float = 0.0) -> Tensor:
+    """The mean of the values [batch, key] that each query selects, in float32; `default` where it selects none."""
+    chosen = selected.float()
+    width = chosen.sum(-1)
+    mean = (chosen * values.float()[:, None, :]).sum(-1) / width.clamp(min=1)
+    return torch.where(width > 0, mean, default)
+
+
+def pick(selected: Tensor, values: Tensor, default: int = -1) -> Tensor:
+    """The value [batch, key] of the first key that each query selects; `default` where it selects none."""
+    first = selected.to(torch.int8).argmax(-1)
+    return torch.where(selected.any(-1), values.expand(selected.shape[0], -1).gather(1, first), default)
+
+
+def one_hot(x: Tensor, classes: int) -> Tensor:
+    """A new last axis with 1.0 at the place that x tells, in float32; all zeros where x is no class."""
+    return (x[..., None] == torch.arange(classes, device=x.device)).float()
