@@ -116,6 +116,14 @@ def printed(program: Program, dialect: str = "numpy") -> str:
         table.append(f"{function.name!r}: {{{', '.join(entries)}}},")
     parts.append("FUNCTIONS = {\n" + "\n".join(table) + "\n}")
     parts.append(f"ENTRY = {program.entry!r}\nINPUTS = {program[program.entry].inputs!r}\nDIALECT = {dialect!r}\n")
+    runs = (
+        {None: "chosen"}
+        | {kind: "chosen" for f in program.functions.values() for kind in (r.kind for r in f.readings)}
+        | {"weights": "weights"}
+    )
+    parts.append(
+        f"RUNS = {runs!r}\n\n\ndef run(*inputs, reading=None):\n    return FUNCTIONS[ENTRY][RUNS[reading]](*inputs)"
+    )
     return "\n\n".join(parts)
 
 

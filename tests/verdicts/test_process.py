@@ -27,6 +27,8 @@ def odd(x): return ("text",)
 def state(): return (int("pellucid" in sys.modules and sys.modules["pellucid"] is not None), len(os.environ))
 FUNCTIONS = {f.__name__: {"weights": f} for f in (double, typed, weight, sizes, die, hang, wrong, odd, state)}
 ENTRY, INPUTS, DIALECT = "double", ("x",), "numpy"
+RUNS = {None: double, "weights": double}
+def run(*values, reading=None): return RUNS[reading](*values)[0]
 """
 
 
@@ -55,6 +57,16 @@ def test_values_of_every_kind_go_there_and_back(place):
         assert _run(emitted, "typed", 3, 2.5, True) == (3, 2.5, True)
         assert _run(emitted, "sizes", torch.zeros(7)) == (7, True, 1.5)
         assert _run(emitted, "typed") == ()
+
+
+def test_the_whole_runs_as_users_call_it(place):
+    with Emitted(place) as emitted:
+        assert emitted.runs == (None, "weights")
+        for reading in emitted.runs:
+            (found,) = emitted.run_whole(reading, [torch.tensor([1.5])])
+            assert torch.equal(found, torch.tensor([3.0]))
+        with pytest.raises(CannotRun, match="KeyError: 'words'"):
+            emitted.run_whole("words", [torch.tensor([1.5])])
 
 
 def test_large_values_do_not_block(place):

@@ -124,6 +124,22 @@ def test_an_edited_program(directory, judge, fault):
     assert (part if part != "network" else "program") in failed
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("return FUNCTIONS[ENTRY]", "FUNCTIONS[ENTRY]", "returned a NoneType"),
+        ("(*inputs)", "(*inputs)[0] * np.float32(1.0000001)", "does not give what FUNCTIONS"),
+        ("None: 'chosen'", "'none': 'chosen'", "fails: KeyError"),
+    ],
+)
+def test_a_fault_in_what_users_call(directory, judge, old, new, said):
+    """All functions are right, but `run` does not give what they give."""
+    _edit(directory, old, new)
+    failed = [verdict for verdict in judge(directory) if not verdict.passed]
+    assert [verdict.part for verdict in failed] == ["program"]
+    assert said in failed[0].detail
+
+
 def test_a_function_that_is_missing(directory, judge):
     source = (directory / "program.py").read_text()
     line = next(line for line in source.splitlines() if line.startswith("'second.mlp':"))
@@ -142,6 +158,7 @@ def test_a_program_that_returns_stored_outputs(directory, judge, network, ids):
         "    hits = (STORED['ids'][:, None] == ids[None]).all(-1)\n"
         "    return ((hits.T @ STORED['out'].reshape(len(hits), -1)).reshape(*ids.shape, -1).astype('float32'),)\n"
         "FUNCTIONS = {'network': {'weights': network}}\nENTRY = 'network'\nINPUTS = ('ids',)\nDIALECT = 'numpy'\n"
+        "RUNS = {None: network, 'weights': network}\ndef run(ids, reading=None): return network(ids)\n"
     )
     with torch.no_grad():
         np.savez(directory / "cache.npz", ids=ids.numpy(), out=network.module(ids).numpy())

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -31,6 +32,14 @@ START = 60.0
 """Seconds that a program may take to load, at least."""
 
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "SYSTEMROOT")
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What program.py offers: readings of each function, and of `run`."""
+
+    functions: Mapping[str, tuple[str, ...]]
+    runs: tuple[str | None, ...]
 
 
 class Emitted:
@@ -51,15 +60,24 @@ class Emitted:
         self._timeout = timeout
         self._deaths = 0
         self._command = [sys.executable, "-I", str(WORKER), str(directory.resolve()), precision]
-        self._functions: Mapping[str, tuple[str, ...]] | None = None
+        self._tables: _Tables | None = None
         self._start()
 
     @property
     def functions(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the program's functions, with their readings. Waits until the program has loaded."""
-        if self._functions is None:
-            self._functions = self._greeted()
-        return self._functions
+        return self._loaded.functions
+
+    @property
+    def runs(self) -> tuple[str | None, ...]:
+        """What `run` takes as its reading."""
+        return self._loaded.runs
+
+    @property
+    def _loaded(self) -> _Tables:
+        if self._tables is None:
+            self._tables = self._greeted()
+        return self._tables
 
     def _start(self) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
@@ -72,10 +90,11 @@ class Emitted:
             cwd=os.sep,
         )
 
-    def _greeted(self) -> Mapping[str, tuple[str, ...]]:
+    def _greeted(self) -> _Tables:
         try:
             hello, _ = self._exchange(None, [])
-            return {str(name): tuple(map(str, readings)) for name, readings in hello["functions"].items()}
+            functions = {str(name): tuple(map(str, readings)) for name, readings in hello["functions"].items()}
+            return _Tables(functions, tuple(None if name is None else str(name) for name in hello["runs"]))
         except (CannotRun, KeyError, TypeError, AttributeError) as error:
             raise CannotRun(f"program.py does not load: {_reason(error)}") from error
 
@@ -104,12 +123,25 @@ class Emitted:
             self._revive()
         if reading not in self.functions.get(function, ()):
             raise CannotRun(f"program.py has no reading {reading!r} of {function!r}")
+        return self._asked(function, reading, values)
+
+    def run_whole(self, reading: str | None, values: Values) -> tuple[Any, ...]:
+        """The outputs of program.py's own `run`, as a user calls it.
+
+        Raises:
+            CannotRun: it fails, or the process hangs or dies.
+        """
+        if self._process.poll() is not None:
+            self._revive()
+        return self._asked(None, reading, values)
+
+    def _asked(self, function: str | None, reading: str | None, values: Values) -> tuple[Any, ...]:
         entries, parts = zip(*map(_encode, values), strict=True) if values else ((), ())
         reply, data = self._exchange({"function": function, "reading": reading, "values": entries}, list(parts))
         try:
             return tuple(_decode(entry, part) for entry, part in zip(reply["values"], data, strict=True))
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise CannotRun(f"{function!r} returned what is no array: {_reason(error)}") from error
+            raise CannotRun(f"{function or 'run'!r} returned what is no array: {_reason(error)}") from error
 
     def _revive(self) -> None:
         self._deaths += 1
@@ -117,7 +149,7 @@ class Emitted:
             raise CannotRun(f"the process of program.py ended {self._deaths} times")
         self.close()
         self._start()
-        self._functions = self._greeted()
+        self._tables = self._greeted()
 
     def _exchange(self, header: Mapping[str, Any] | None, parts: list[memoryview]) -> tuple[Any, list[bytearray]]:
         """Send a request (None: await the greeting) and read the reply; the watchdog kills a process that hangs."""

@@ -38,7 +38,7 @@ from pellucid.verdicts.reference import derive, widened_batch
 from pellucid.verdicts.rounding import allowing, own_rounding
 from pellucid.verdicts.verdict import WHOLE, certainty, failed, verdict
 from pellucid.verdicts.weights import compare_weights
-from pellucid.verdicts.whole import compare_whole, drift
+from pellucid.verdicts.whole import compare_whole, drift, run_differs
 
 EFFECT_FROM = 1e-5
 """From this local difference of an exact function on, its effect at the network's output is measured too."""
@@ -181,8 +181,9 @@ def _exact_whole(case: Case, tally: Tally, double: Double) -> Verdict:
     entry = case.program.entry
     claim, details = _allowed(case, entry, tally, double)
     sound, said = _on_fresh(case, claim, double.compared(entry))
-    sound = sound and double.passes(entry, "weights")
-    return verdict(WHOLE, "weights", claim, tally, certainty(case.whole_inputs, True), sound, [*details, said])
+    astray = run_differs(case.emitted, case.program, entry_values(case.reference, case.first))
+    sound = sound and double.passes(entry, "weights") and not astray
+    return verdict(WHOLE, "weights", claim, tally, certainty(case.whole_inputs, True), sound, [astray, *details, said])
 
 
 def _on_fresh(case: Case, claim: Claim, compared: bool) -> tuple[bool, str]:

@@ -11,9 +11,10 @@ from pellucid.ir.program import Program
 from pellucid.lift.load import Network
 from pellucid.lift.trace import call_network
 from pellucid.verdicts.controls import control
-from pellucid.verdicts.measure import Claim, Share, Values, located, together
+from pellucid.verdicts.measure import Claim, Share, Values, located, same_bits, together
 from pellucid.verdicts.parts import Runs, Tally
 from pellucid.verdicts.plan import entry_values, of_length
+from pellucid.verdicts.process import Emitted
 
 LENGTHS = (10, 20, 50, 100, 200)
 SEQUENCES = 64
@@ -52,6 +53,22 @@ def _compare(
     tally.score = together(tally.score, claim.score(run(values), wanted))
     if tally.control is None:
         tally.control = control(run, claim, lambda wrong: claim.score(wrong(values), wanted))
+
+
+def run_differs(emitted: Emitted, program: Program, values: Values) -> str:
+    """Whether `run`, which is what users call, gives what the tables give, bit by bit; empty where it does."""
+    entry = program[program.entry]
+    known = emitted.functions.get(entry.name, ())
+    for reading in (None, *sorted({"weights", *(kind for kind in emitted.runs if kind)})):
+        kind = entry.chosen if reading is None else reading
+        row = "chosen" if "chosen" in known and (kind not in known or reading is None) else kind
+        try:
+            found, wanted = emitted.run_whole(reading, values), emitted.run(entry.name, row, values)
+        except CannotRun as error:
+            return f"run(reading={reading!r}) fails: {error}"
+        if len(found) != len(wanted) or not all(map(same_bits, found, wanted)):
+            return f"run(reading={reading!r}) does not give what FUNCTIONS[{entry.name!r}][{row!r}] gives"
+    return ""
 
 
 def drift(

@@ -142,12 +142,17 @@ def _send(channel: BinaryIO, header: dict[str, Any], parts: list[Any]) -> None:
 
 
 def _describe(module: ModuleType) -> dict[str, Any]:
-    return {"functions": {name: list(readings) for name, readings in module.FUNCTIONS.items()}}
+    functions = {name: list(readings) for name, readings in module.FUNCTIONS.items()}
+    return {"functions": functions, "runs": list(module.RUNS)}
 
 
 def _answer(module: ModuleType, arrays: _Arrays, header: dict[str, Any], data: list[bytearray]) -> tuple[Any, Any]:
-    function = module.FUNCTIONS[header["function"]][header["reading"]]
-    results = function(*(arrays.decode(entry, part) for entry, part in zip(header["values"], data, strict=True)))
+    values = [arrays.decode(entry, part) for entry, part in zip(header["values"], data, strict=True)]
+    if header["function"] is None:
+        results = module.run(*values, reading=header["reading"])
+        results = (results,) if hasattr(results, "shape") else results
+    else:
+        results = module.FUNCTIONS[header["function"]][header["reading"]](*values)
     if not isinstance(results, tuple | list):
         raise TypeError(f"returned a {type(results).__name__}, not a tuple")
     pairs = [arrays.encode(value) for value in results]
