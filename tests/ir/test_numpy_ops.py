@@ -208,6 +208,8 @@ CASES: dict[str, list[Case]] = {
     "aggregate": [case(CHOICE, whole(3, 5)), case(CHOICE, real(3, 5), 2.5)],
     "pick": [case(CHOICE, whole(3, 5)), case(CHOICE, whole(1, 5), 7)],
     "one_hot": [case(whole(3, 4), 3)],
+    "is_in": [case(whole(3, 4), (2, -1, 7))],
+    "index_of": [case(whole(3, 4), (2, -1, 7))],
 }
 
 ALL = [pytest.param(name, *given, id=f"{name}-{i}") for name in TORCH for i, given in enumerate(CASES.get(name, []))]

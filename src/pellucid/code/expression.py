@@ -118,6 +118,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "isqrt": Operation(_isqrt, "isqrt"),
     "argmax": Operation(_argmax, "argmax"),
     "in": Operation(_member, "in"),
+    "where": Operation(lambda c, a, b: np.where(c != 0, a, b), "where"),
 }
 
 CHAINS = frozenset({"or", "xor", "and", "mul", "max", "min"})

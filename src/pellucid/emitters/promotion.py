@@ -21,7 +21,7 @@ NUMBERS = {bool: "a truth value", int: "an integer", float: "a real number"}
 """Element types of plain Python numbers; they take the type of an array that they meet, if it can hold them."""
 
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "floordiv", "mod", "pow"})
-_TRUTH = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "any_true", "all_true"})
+_TRUTH = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "any_true", "all_true", "is_in"})
 _COUNTING = frozenset({"total", "cumsum"})
 _REAL = frozenset("exp log sqrt rsqrt reciprocal sin cos erf tanh sigmoid".split())  # noqa: SIM905
 
@@ -90,7 +90,7 @@ class _Typing:
         """Element type of what a node gives, where the program does not say."""
         if node.op in _TRUTH:
             return "bool"
-        if node.op in ("size", "argmax", "positions", "selector_width"):
+        if node.op in ("size", "argmax", "positions", "selector_width", "index_of"):
             return NUMBERS[int] if node.op == "size" else "int64"
         if node.op in TORCH and (named := _named_type(node)):
             return named

@@ -3,6 +3,8 @@
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pellucid.ir.numpy_arrays import Array
@@ -47,3 +49,13 @@ def pick(selected: Array, values: Array, default: int = -1) -> Array:
 def one_hot(x: Array, classes: int) -> Array:
     """A new last axis with 1.0 at the place that x tells, in float32; all zeros where x is no class."""
     return (x[..., None] == np.arange(classes)).astype(np.float32)
+
+
+def is_in(x: Array, members: Sequence[int]) -> Array:
+    """Whether each entry is one of these numbers."""
+    return (x[..., None] == np.asarray(members)).any(-1)
+
+
+def index_of(x: Array, members: Sequence[int]) -> Array:
+    """The place of each entry in a list of different numbers; 0 where it is not among them."""
+    return (x[..., None] == np.asarray(members)).argmax(-1)

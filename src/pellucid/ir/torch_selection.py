@@ -7,6 +7,8 @@ numpy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -48,3 +50,13 @@ def pick(selected: Tensor, values: Tensor, default: int = -1) -> Tensor:
 def one_hot(x: Tensor, classes: int) -> Tensor:
     """A new last axis with 1.0 at the place that x tells, in float32; all zeros where x is no class."""
     return (x[..., None] == torch.arange(classes, device=x.device)).float()
+
+
+def is_in(x: Tensor, members: Sequence[int]) -> Tensor:
+    """Whether each entry is one of these numbers."""
+    return (x[..., None] == torch.tensor(members, device=x.device)).any(-1)
+
+
+def index_of(x: Tensor, members: Sequence[int]) -> Tensor:
+    """The place of each entry in a list of different numbers; 0 where it is not among them."""
+    return (x[..., None] == torch.tensor(members, device=x.device)).to(torch.int8).argmax(-1)
