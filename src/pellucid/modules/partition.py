@@ -3,8 +3,8 @@
 Each torch module that ran is a region, named by its path. Modules of a single node (a linear layer, a norm) dissolve
 into their callers, as do shells around a single region. Containers that hold weights but are never called (layers
 kept as bare `nn.Module`s) become regions by data flow: a node without a place of its own goes with the latest such
-container it reads from. A flat chain of layers is cut at each node that reads weights. The body of a loop is a region,
-"step".
+container it reads from. A flat chain of layers is cut at each node that reads weights, a flat residual network between
+the additions to its stream (`pellucid.modules.stream`). The body of a loop is a region, "step".
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from pellucid.ir.graph import Block, CalledModule, Graph, Node, Ref, Weight, leaves, refs
 from pellucid.ir.regions import Region, RegionTree
+from pellucid.modules.stream import stream_parts
 
 KINDS = (
     ("attention", ("attention", "attn")),
@@ -160,6 +161,9 @@ def _finished(building: _Building, graph: Graph) -> Region:
     nodes.sort(key=order.__getitem__)
     if not children and building.kind in ("network", "sequential"):
         children, nodes = _cut_chain(nodes, graph, building)
+    if not children and building.kind == "network":
+        children = stream_parts(graph)
+        nodes = [name for name in nodes if not any(name in child.nodes for child in children)]
     return Region(building.name, building.kind, tuple(nodes), (), tuple(children))
 
 
