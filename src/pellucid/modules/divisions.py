@@ -129,7 +129,7 @@ def _checked_axis(graph: Graph, unit: Unit, region: str) -> int:
     axes = graph.values[unit.value].axes
     axis = unit.axis + len(axes) if unit.axis < 0 else unit.axis
     size = axes[axis] if 0 <= axis < len(axes) else None
-    if not isinstance(size, int) or axis not in _unit_axes(graph, unit.value):
+    if not isinstance(size, int) or axis not in unit_axes(graph, unit.value):
         raise BadInput(
             f"region {region!r} claims units of {unit.value!r} along axis {unit.axis}, which is not its axis of "
             f"features or channels; its type is {graph.values[unit.value]}"
@@ -144,7 +144,7 @@ def _values_of(graph: Graph) -> set[str]:
     return {*graph.block.inputs, *(name for node in graph.block.nodes for name in node.outputs)}
 
 
-def _unit_axes(graph: Graph, value: str) -> tuple[int, ...]:
+def unit_axes(graph: Graph, value: str) -> tuple[int, ...]:
     """Axes that hold units: channels where convolutions or images are at work, heads, else the last."""
     rank = len(graph.values[value].axes)
     makers = {name: node for node in graph.block.nodes for name in node.outputs}
