@@ -1,12 +1,7 @@
-"""Puts the helpers of these tests on the path."""
-
-import sys
-from pathlib import Path
+"""Programs that several of these tests use."""
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture

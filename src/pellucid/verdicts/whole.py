@@ -85,7 +85,8 @@ def drift(
             values = entry_values(reference, longer)
             found = emitted.run(reference.entry, reading, values)
         except (BadInput, CannotRun) as error:
-            return f"{_agreed(held)}; length {length} does not run ({error})"
+            said = f"length {length} does not run ({error})"
+            return f"{_agreed(held)}; {said}" if held else f"not compared at other lengths: {said}"
         score = claim.score(found, wanted)
         if not claim.met(score):
             where = _where(score, emitted, reference.entry, values, wanted, found)
