@@ -128,3 +128,16 @@ def test_claims():
     assert Claim("difference", 0.1).met(gap([torch.tensor([1.09])], [torch.tensor([1.0])]))
     assert not Claim("difference", 0.1).met(gap([torch.tensor([1.2])], [torch.tensor([1.0])]))
     assert loose.bar == "at least 0.75"
+
+
+def test_some_measures_count_samples_as_a_whole():
+    wanted = torch.tensor([[[0.0, 1.0], [2.0, 1.0]], [[0.0, 3.0], [-1.0, 0.0]]])
+    found = wanted.clone()
+    assert share([found], [wanted], "decisions").value == share([found], [wanted], "signs").value == 1.0
+    found[1, 1] = torch.tensor([1.0, 0.0])
+    decided, signed = share([found], [wanted], "decisions"), share([found], [wanted], "signs")
+    assert (decided.agreed, decided.positions, decided.samples, decided.place) == (1, 2, 2, (1, 1))
+    assert (signed.agreed, signed.positions, signed.place) == (1, 2, (1, 1, 0))
+    assert share([wanted * 5], [wanted], "signs").value == 1.0
+    assert Claim("signs", 0.1).bar == "at least 0.9"
+    assert Claim("decisions", 0.1).unit == "of samples"

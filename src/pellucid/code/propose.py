@@ -63,7 +63,7 @@ class Method:
 
 Calls = Sequence[Values]
 
-LOOSEST_FIRST: tuple[Measure, ...] = ("decision", "rounded", "difference")
+LOOSEST_FIRST: tuple[Measure, ...] = ("decisions", "signs", "decision", "rounded", "difference")
 """What several readings together keep is what the loosest of them claims."""
 
 
@@ -214,7 +214,7 @@ def _judged(part: Part, candidate: Candidate, unseen: Calls, limit: float) -> st
 
 
 def gap(found: Tensor, wanted: Tensor, measure: Measure) -> float:
-    """How far `found` is from `wanted`: relative difference, or share of mismatches after rounding or argmax."""
+    """How far `found` is from `wanted`: relative difference, or share of mismatches (see `Reading.measure`)."""
     if found.shape != wanted.shape:
         return float("inf")
     if wanted.numel() == 0:
@@ -224,4 +224,7 @@ def gap(found: Tensor, wanted: Tensor, measure: Measure) -> float:
         return float((found.double() - wanted.double()).abs().max()) / scale
     if measure == "decision":
         return float((found.argmax(-1) != wanted.argmax(-1)).double().mean())
+    if measure in ("decisions", "signs"):
+        a, b = (x.sign() if measure == "signs" else x.argmax(-1) for x in (found, wanted))
+        return float((a != b).reshape(len(b), -1).any(1).double().mean())
     return float((found.double().round() != wanted.double().round()).double().mean())

@@ -23,7 +23,7 @@ from pellucid.ir.notes import Notes, ReadingKind
 from pellucid.ir.regions import RegionTree
 
 Tensor = Shaped[torch.Tensor, "..."]
-Measure = Literal["difference", "rounded", "decision"]
+Measure = Literal["difference", "rounded", "decision", "decisions", "signs"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,11 @@ class Reading:
         bits: description length of the body and the weights that only it reads (see `pellucid.ir.bits`).
         summary: one line for the reader.
         measure: what it claims to keep: "difference" (the values, within `budget` relative to the largest), "rounded"
-            (the network's output rounded to integers) or "decision" (the index of the largest output).
-        budget: for "difference" the largest relative difference allowed, else the largest share of mismatches.
+            (the network's output rounded to integers), "decision" (the index of the largest output), "decisions" (the
+            same at every position of a sample) or "signs" (whether each output of a sample is positive, zero or
+            negative).
+        budget: for "difference" the largest relative difference allowed, else the largest share of mismatches: of
+            positions, for "decisions" and "signs" of samples.
     """
 
     kind: ReadingKind

@@ -108,7 +108,7 @@ _reading = record(
     method=text,
     bits=number,
     summary=text,
-    measure=choice("difference", "rounded", "decision"),
+    measure=choice("difference", "rounded", "decision", "decisions", "signs"),
     budget=number,
 )
 _function = record(

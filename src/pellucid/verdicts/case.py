@@ -88,7 +88,7 @@ class Case:
         chosen = [function.reading() for function in self.program.functions.values() if function.chosen != "weights"]
         if not chosen:
             return None
-        order = ("decision", "rounded", "difference")
+        order = ("decisions", "signs", "decision", "rounded", "difference")
         measure = min((reading.measure for reading in chosen), key=order.index)
         budget = max(reading.budget for reading in chosen if reading.measure == measure)
         entry = self.program[self.program.entry]

@@ -24,6 +24,9 @@ Tensor = Shaped[torch.Tensor, "..."]
 HUGE = 1e30
 INFINITE = float("inf")
 
+BY_SAMPLE: tuple[Measure, ...] = ("decisions", "signs")
+"""A sample counts as one: it agrees throughout or not at all."""
+
 
 @dataclass(frozen=True)
 class OutputGap:
@@ -149,21 +152,30 @@ class Share:
 
 
 def share(found: Values, wanted: Values, measure: Measure) -> Share:
-    """Where the first outputs agree once rounded ("rounded"), or in the index of the largest ("decision")."""
+    """Where the first outputs agree.
+
+    Once rounded ("rounded"), in the index of the largest ("decision"), in that index at every position of a sample
+    ("decisions"), in the signs of all numbers of a sample ("signs").
+    """
     a, b = torch.as_tensor(found[0]), torch.as_tensor(wanted[0])
     samples = b.shape[0] if b.ndim else 1
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         example = f"{a.dtype}{list(a.shape)} instead of {b.dtype}{list(b.shape)}".replace("torch.", "")
         return Share(0, max(1, b.numel()), samples, (), example)
     a, b = a.double(), b.double()
-    if measure == "decision":
+    if measure in ("decision", "decisions"):
         a, b = a.argmax(-1), b.argmax(-1)
+    if measure == "signs":
+        a, b = a.sign(), b.sign()
     equal = (a.round() == b.round()) & ~a.isnan() if measure == "rounded" else a == b
+    count, agreed = equal.numel(), int(equal.sum())
+    if measure in BY_SAMPLE:
+        count, agreed = samples, int(equal.reshape(samples, -1).all(1).sum())
     if bool(equal.all()):
-        return Share(equal.numel(), equal.numel(), samples)
+        return Share(count, count, samples)
     place = _earliest((~equal).nonzero())
     example = f"{located(place)}: network {float(b[place]):.6g}, program {float(a[place]):.6g}"
-    return Share(int(equal.sum()), equal.numel(), samples, place, example)
+    return Share(agreed, count, samples, place, example)
 
 
 def _earliest(places: Int64[torch.Tensor, "n axes"]) -> tuple[int, ...]:
@@ -223,13 +235,17 @@ class Claim:
             "difference": "max relative difference",
             "rounded": "match after rounding",
             "decision": "same decision",
+            "decisions": "same decision at every position",
+            "signs": "same signs throughout",
         }
         return titles[self.measure]
 
     @property
     def unit(self) -> str:
         """What the value is a part of."""
-        return "of the largest output" if self.measure == "difference" else "of positions"
+        if self.measure == "difference":
+            return "of the largest output"
+        return "of samples" if self.measure in BY_SAMPLE else "of positions"
 
 
 def value_of(score: Gap | Share) -> float:
