@@ -19,7 +19,7 @@ PROGRAMS = {
     "prev1": ["x1 = 0", "y = x1", "x1 = x"],
     "prev2": ["x1 = 0", "x2 = 0", "y = x2", "x2 = x1", "x1 = x"],
     "sum_last2": ["x1 = 0", "y = x + x1", "x1 = x"],
-    "sum": ["s = 0", "s = s + x", "y = s"],
+    "sum": ["total = 0", "total = total + x", "y = total"],
 }
 
 
@@ -69,7 +69,7 @@ def test_given_networks_are_read_without_weights(name):
 @pytest.mark.parametrize("f", [adder(2), step_adder])
 def test_binary_adder_is_read_and_proved(f):
     found = read_state(f, sequences(0, 1, 2))
-    assert lines(found.program) == ["s = 0", "y = s ^ a ^ b", "s = s + a + b >= 2"]
+    assert lines(found.program) == ["carry = 0", "y = carry ^ a ^ b", "carry = carry + a + b >= 2"]
     assert found.machine.states == 2
     assert (found.every.exhaustive, found.every.length, found.every.mismatches) == (True, 8, 0)
     assert prove(f, found.program, observe(sequences(0, 1, 2)), limit=300).length == 4
@@ -77,7 +77,7 @@ def test_binary_adder_is_read_and_proved(f):
 
 def test_the_shortest_of_several_readings_wins():
     parity = read_state(tanh_parity, sequences(0, 1))
-    assert lines(parity.program) == ["s = 0", "s = s ^ x", "y = s"]
+    assert lines(parity.program) == ["parity = 0", "parity = parity ^ x", "y = parity"]
     majority = read_state(loop(lambda s, x: ([s[0] + 2 * x - 1], (s[0] + 2 * x > 1) * 1), 0), sequences(0, 1))
     assert lines(majority.program)[-1] == "y = balance >= 1"
     assert any("states" in outcome for _, outcome in majority.trail)
@@ -85,7 +85,7 @@ def test_the_shortest_of_several_readings_wins():
 
 def test_an_output_that_ignores_its_input_is_read_over_one_symbol():
     found = read_state(loop(lambda s, x: ([(s[0] + 1) % 3], s[0]), 0), sequences(0, 99))
-    assert lines(found.program) == ["s = 0", "y = s", "s = (s + 1) % 3"]
+    assert lines(found.program) == ["remainder = 0", "y = remainder", "remainder = (remainder + 1) % 3"]
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -29,6 +29,7 @@ from pellucid.code.agreement import (
 )
 from pellucid.code.automaton import Machine, learn
 from pellucid.code.encoding import encode
+from pellucid.code.naming import with_names
 from pellucid.code.recurrence import Response, names_of, read_recurrence
 from pellucid.code.running import read_running
 from pellucid.code.steps import StepProgram, program_bits, run
@@ -132,10 +133,10 @@ def read_state(
     if not candidates:
         return StateReading(None, "", float("inf"), None, None, None, None, machine, affine.response, tuple(trail))
     best = min(candidates, key=lambda c: c.rank(inputs.length))
-    steps = np.rint(x).astype(np.int64)
-    given = compare(query(f, steps), run(best.program, steps), steps)
+    chosen, steps = with_names(best.program), np.rint(x).astype(np.int64)
+    given = compare(query(f, steps), run(chosen, steps), steps)
     return StateReading(
-        best.program, best.kind, program_bits(best.program), given, best.fresh, prove(f, best.program, inputs),
+        chosen, best.kind, program_bits(chosen), given, best.fresh, prove(f, chosen, inputs),
         best.drift, machine, affine.response, tuple(trail),
     )  # fmt: skip
 

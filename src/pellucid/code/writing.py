@@ -17,6 +17,9 @@ from pellucid.code.steps import StepProgram
 from pellucid.errors import InvalidProgram
 from pellucid.ir.graph import Arg, Block, Node, Ref
 
+SPOKEN = {"and": "both", "or": "either", "not": "opposite"}
+"""Names of values for operations that are words of Python."""
+
 LARGEST_TABLE = 4096
 """Cells of a look-up table once it is spread over the ranges of its keys."""
 
@@ -48,7 +51,7 @@ class Writer:
 
     def node(self, op: str, *args: Arg, name: str = "", exactly: str = "") -> Ref:
         """Append a node and return its value, called `name` or like it, or `exactly` so."""
-        made = exactly or self.fresh(name or op)
+        made = exactly or self.fresh(name or SPOKEN.get(op, op))
         self.nodes.append(Node((made,), op, args))
         return Ref(made)
 
