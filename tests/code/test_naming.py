@@ -12,19 +12,20 @@ from pellucid.code.naming import with_names
 from pellucid.code.steps import Assign, StepProgram, assign, program_text, run
 from pellucid.code.writing import block_of
 from pellucid.ir.graph import Block
+from pellucid.ir.naming import given_name
 
 S, X, A, B = map(Name, ("s", "x", "a", "b"))
 TOTAL = linear([(1, S), (1, A), (1, B)])
 CASES = {
-    "total": (("x",), linear([(1, S), (1, X)]), 0),
+    "running_total": (("x",), linear([(1, S), (1, X)]), 0),
     "balance": (("x",), linear([(1, S), (2, X)], -1), 0),
-    "count": (("x",), linear([(1, S), (1, call("eq", X, number(2)))]), 0),
+    "counted": (("x",), linear([(1, S), (1, call("eq", X, number(2)))]), 0),
     "position": (("x",), linear([(1, S)], 1), 0),
     "odd": (("x",), linear([(-1, S)], 1), 0),
-    "largest": (("x",), call("max", S, X), -5),
-    "smallest": (("x",), call("min", S, X), 5),
+    "highest": (("x",), call("max", S, X), -5),
+    "lowest": (("x",), call("min", S, X), 5),
     "parity": (("a", "b"), call("xor", S, call("and", A, B)), 0),
-    "remainder": (("x",), call("mod", linear([(2, S), (1, X)]), number(7)), 0),
+    "residue": (("x",), call("mod", linear([(2, S), (1, X)]), number(7)), 0),
     "carry": (("a", "b"), call("ge", TOTAL, number(4)), 0),
     "s": (("x",), linear([(3, S), (1, X)]), 0),
 }
@@ -43,7 +44,7 @@ def test_a_variable_is_called_by_what_it_holds(name):
     assert np.array_equal(run(named, x), run(program, x))
 
 
-@pytest.mark.parametrize("name", ["total", "count", "parity", "carry"])
+@pytest.mark.parametrize("name", ["running_total", "counted", "parity", "carry"])
 def test_another_start_is_another_meaning(name):
     inputs, update, _ = CASES[name]
     assert with_names(single(inputs, update, 3)).state[0][0] == "s"
@@ -60,15 +61,28 @@ def test_totals_of_totals_and_names_that_fit_several():
     add = lambda to, part: assign(to, linear([(1, Name(to)), (1, Name(part))]))  # noqa: E731
     state = (("s1", Fraction(0)), ("s2", Fraction(0)))
     moving = StepProgram(("x",), ("y",), state, (add("s1", "x"), add("s2", "s1"), assign("y", Name("s2"))))
-    assert [name for name, _ in with_names(moving).state] == ["total", "total_of_totals"]
+    assert [name for name, _ in with_names(moving).state] == ["running_total", "sum_of_totals"]
     two = StepProgram(("a", "b"), ("y",), state, (add("s1", "a"), add("s2", "b"), assign("y", Name("s2"))))
     assert with_names(two) == two
 
 
+def test_names_of_operations_are_replaced():
+    update = linear([(1, Name("total")), (1, X)])
+    program = StepProgram(
+        ("x",), ("y",), (("total", Fraction(0)),), (assign("total", update), assign("y", Name("total")))
+    )
+    assert with_names(program).state[0][0] == "running_total"
+
+
 def test_names_in_use_and_variables_set_twice_are_left():
-    taken = StepProgram(("x",), ("total",), (("s", Fraction(0)),), (assign("s", CASES["total"][1]), assign("total", S)))
+    taken = StepProgram(
+        ("x",),
+        ("running_total",),
+        (("s", Fraction(0)),),
+        (assign("s", CASES["running_total"][1]), assign("running_total", S)),
+    )
     assert with_names(taken) == taken
-    twice = single(*CASES["total"])
+    twice = single(*CASES["running_total"])
     twice = StepProgram(twice.inputs, twice.outputs, twice.state, (*twice.body, Assign(("s",), (number(0),))))
     assert with_names(twice) == twice
 
@@ -82,3 +96,8 @@ def test_operations_that_are_words_of_python_make_no_names():
 
     assert all(name.isidentifier() and name not in ("and", "or", "not", "in") for name in names(block))
     assert "both" in names(block)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_printer_keeps_the_names(name):
+    assert given_name(name) == name

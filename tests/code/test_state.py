@@ -19,7 +19,7 @@ PROGRAMS = {
     "prev1": ["x1 = 0", "y = x1", "x1 = x"],
     "prev2": ["x1 = 0", "x2 = 0", "y = x2", "x2 = x1", "x1 = x"],
     "sum_last2": ["x1 = 0", "y = x + x1", "x1 = x"],
-    "sum": ["total = 0", "total = total + x", "y = total"],
+    "sum": ["running_total = 0", "running_total = running_total + x", "y = running_total"],
 }
 
 
@@ -85,7 +85,7 @@ def test_the_shortest_of_several_readings_wins():
 
 def test_an_output_that_ignores_its_input_is_read_over_one_symbol():
     found = read_state(loop(lambda s, x: ([(s[0] + 1) % 3], s[0]), 0), sequences(0, 99))
-    assert lines(found.program) == ["remainder = 0", "y = remainder", "remainder = (remainder + 1) % 3"]
+    assert lines(found.program) == ["residue = 0", "y = residue", "residue = (residue + 1) % 3"]
 
 
 @pytest.mark.parametrize("seed", range(2))

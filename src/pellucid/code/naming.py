@@ -1,6 +1,6 @@
 """Names for state variables, from what their update says that they hold.
 
-A variable that adds the input is a total, one that keeps the larger is the largest so far, one that flips is a parity,
+A variable that adds the input is a total, one that keeps the larger is the highest so far, one that flips is a parity,
 and so on; each rule looks at the start value, too. What no rule knows keeps its number, and so do variables of which
 several would get the same name: a name that fits several says nothing.
 """
@@ -15,6 +15,8 @@ from pellucid.code.expression import COMPARISONS, Call, Expr, Linear, Name, Numb
 from pellucid.code.steps import Assign, StepProgram
 
 _PLAIN = re.compile(r"s\d*")
+_CLEARER = {"total": "running_total", "ones": "ones_so_far"}
+"""Names that are those of operations, too, so that a printer would not keep them."""
 
 
 def with_names(program: StepProgram) -> StepProgram:
@@ -22,10 +24,11 @@ def with_names(program: StepProgram) -> StepProgram:
     updates, starts = _updates(program), dict(program.state)
     plain = [name for name in starts if _PLAIN.fullmatch(name) and name in updates]
     found = {name: _held(name, updates[name], starts[name], program.inputs) for name in plain}
-    totals = {name for name, held in found.items() if held == "total"}
+    totals = {name for name, held in found.items() if held == "running_total"}
     for name in plain:
         if not found[name] and not starts[name] and _adds_one_of(name, updates[name], totals):
-            found[name] = "total_of_totals"
+            found[name] = "sum_of_totals"
+    found |= {name: clearer for name, clearer in _CLEARER.items() if name in starts}
     times = Counter(found.values())
     used = {target for step in program.body for target in step.targets} | set(program.inputs) | set(starts)
     chosen = {name: held for name, held in found.items() if held and times[held] == 1 and held not in used}
@@ -58,11 +61,11 @@ def _held(name: str, update: Expr, start: Fraction, inputs: tuple[str, ...]) -> 
     others = [arg for arg in update.args if arg != own]
     read = set().union(*map(names_in, others)) if others else set()
     if update.op in ("max", "min") and own in update.args and read <= set(inputs):
-        return "largest" if update.op == "max" else "smallest"
+        return "highest" if update.op == "max" else "lowest"
     if update.op == "xor" and own in update.args and read <= set(inputs):
         return "parity" if not start else ""
     if update.op == "mod" and isinstance(update.args[1], Number) and names_in(update) <= {name, *inputs}:
-        return "remainder"
+        return "residue"
     several = len(names_in(update) & set(inputs)) > 1
     return "carry" if update.op in ("ge", "floordiv") and several and not start else ""
 
@@ -79,9 +82,9 @@ def _summed(own: Name, update: Linear, inputs: tuple[str, ...]) -> str:
     terms = set(factors)
     if terms <= {Name(name) for name in inputs}:
         same = not update.constant and set(factors.values()) == {Fraction(1)}
-        return "total" if same else "balance"
+        return "running_total" if same else "balance"
     truths = all(isinstance(term, Call) and term.op in COMPARISONS for term in terms)
-    return "count" if truths and set(factors.values()) == {Fraction(1)} and not update.constant else ""
+    return "counted" if truths and set(factors.values()) == {Fraction(1)} and not update.constant else ""
 
 
 def _adds_one_of(name: str, update: Expr, totals: set[str]) -> bool:
