@@ -32,12 +32,13 @@ Stack = list[torch.Tensor]
 
 @dataclass(frozen=True)
 class Effort:
-    """Members that are trained side by side, batch size and steps, in each of three rounds; attempts."""
+    """Members that are trained side by side, batch size and steps, in each of three rounds; and how many times as many
+    steps the first, second, … attempt takes."""
 
     members: tuple[int, ...] = (24, 10, 4)
     batches: tuple[int, ...] = (96, 192, 384)
     steps: tuple[int, ...] = (700, 1500, 2500)
-    attempts: int = 2
+    attempts: tuple[float, ...] = (1.0, 3.0)
     polish: int = 60
 
 
@@ -191,12 +192,14 @@ class Trained:
     attempt: int
 
 
-def train(task: Task, seed: int, tests: Whole, answers: Whole, effort: Effort = Effort()) -> Trained:
-    """The smallest perfect net of the task's shapes, or the best of the last attempt."""
+def train(task: Task, seed: int, tests: Whole, answers: Whole, effort: Effort, tried: int = 0) -> Trained:
+    """The smallest perfect net of the first attempt that has one, or the best of all; `tried` attempts are left out."""
     best: Trained | None = None
-    for attempt in range(effort.attempts):
-        for found in _attempt(task, seed, attempt, answers.shape[2], effort):
-            candidate = _examined(found[0], found[1], tests, answers, attempt)
+    for attempt in range(tried, len(effort.attempts)):
+        longer = tuple(int(steps * effort.attempts[attempt]) for steps in effort.steps)
+        each = dataclasses.replace(effort, steps=longer)
+        for net, size in _attempt(task, seed, attempt, answers.shape[2], each):
+            candidate = _examined(net, size, tests, answers, attempt)
             if best is None or candidate.wrong < best.wrong:
                 best = candidate
             if best.perfect:
@@ -340,20 +343,30 @@ def obtain(task: Task, seed: int, effort: Effort = Effort()) -> Trained:
     """The net of a task, from the cache or trained now."""
     path = cache() / f"seed-{seed}" / f"{task.name}.safetensors"
     outputs = task.answer(task.draw(np.random.default_rng(0), 1, 1)).shape[2]
-    if path.is_file():
-        with safe_open(path, "pt") as file:
-            told = json.loads(file.metadata()["trained"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        size = Size(told["hidden"], told["width"], tuple(told["depths"]))
-        net = build(len(task.channels), outputs, size.hidden, size.width, size.depths)
-        net.load_state_dict(weights)
-        return Trained(net.eval(), size, told["perfect"], told["wrong"], told["attempt"])
+    kept, tried = _kept(path, len(task.channels), outputs)
+    if kept is not None and (kept.perfect or tried >= len(effort.attempts)):
+        return kept
     tests = task.draw(np.random.default_rng([seed, 1, *task.name.encode()]), TESTS, LENGTH)
-    found = train(task, seed, tests, task.answer(tests), effort)
+    found = train(task, seed, tests, task.answer(tests), effort, tried)
+    if kept is not None and kept.wrong < found.wrong:
+        found = kept
     told = {**dataclasses.asdict(found.size), **{n: getattr(found, n) for n in ("perfect", "wrong", "attempt")}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(found.net.state_dict(), path, {"trained": json.dumps(told)})
+    save_file(found.net.state_dict(), path, {"trained": json.dumps({**told, "tried": len(effort.attempts)})})
     return found
+
+
+def _kept(path: Path, channels: int, outputs: int) -> tuple[Trained | None, int]:
+    """A net from the cache, and how many attempts it took or was given."""
+    if not path.is_file():
+        return None, 0
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["trained"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    size = Size(told["hidden"], told["width"], tuple(told["depths"]))
+    net = build(channels, outputs, size.hidden, size.width, size.depths)
+    net.load_state_dict(weights)
+    return Trained(net.eval(), size, told["perfect"], told["wrong"], told["attempt"]), told["tried"]
 
 
 def train_shuffled(task: Task, size: Size, seed: int, count: int = 1_000, steps: int = 1_500) -> Net:

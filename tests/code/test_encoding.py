@@ -35,6 +35,8 @@ CASES = {
                   ["x1 = -1", "x2 = -1", "y = (x != x1) & (x == x2)", "x2 = x1", "x1 = x"]),
     "maximum": (loop(lambda s, x: ([np.maximum(s[0], x)], np.maximum(s[0], x)), 0), sequences(0, 9),
                 ["s = 0", "s = max(s, x)", "y = s"]),
+    "maximum of both signs": (loop(lambda s, x: ([np.maximum(s[0], x)], np.maximum(s[0], x)), -99), sequences(-5, 5),
+                              ["s = -5", "s = max(s, x)", "y = s"]),
     "change": (loop(lambda s, x: ([x], abs(x - s[0])), 0), sequences(0, 7), ["x1 = 0", "y = abs(x - x1)", "x1 = x"]),
     "dithering": (loop(lambda s, x: ([s[0] + x - 8 * (s[0] + x >= 4)], (s[0] + x >= 4) * 1), 0), sequences(0, 7),
                   ["s = 4", "y = (s + x) // 8", "s = (s + x) % 8"]),

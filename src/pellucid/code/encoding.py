@@ -1,9 +1,9 @@
 """From a finite-state machine to the shortest step program that behaves like it.
 
-Ways to hold the state, each tried: none at all; the last few inputs (if they determine the state); an integer, numbered
-breadth first, by modular arithmetic (next = a·state + b·x + c mod n) or by what it puts out; bits, over all assignments
-of codes. Updates and outputs become expressions by `pellucid.code.tables`. The shortest program wins, after it was run
-against the machine.
+Ways to hold the state, each tried: none at all; the last few inputs (if they determine the state); an integer: what
+it puts out, numbered breadth first, by modular arithmetic (next = a·state + b·x + c mod n) or by the rank of what it
+puts out; bits, over all assignments of codes. Updates and outputs become expressions by `pellucid.code.tables`. The
+shortest program wins, after it was run against the machine.
 """
 
 from __future__ import annotations
@@ -208,7 +208,9 @@ def _window(
 def _labelings(machine: Machine) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Integers for states, without repetition."""
     seen: set[tuple[int, ...]] = set()
-    options = [("numbered states", tuple(range(machine.states)))]
+    shown = _shown_labels(machine) if machine.states > 2 else None
+    options = [] if shown is None else [("states as they are put out", shown)]
+    options.append(("numbered states", tuple(range(machine.states))))
     options += [("modular states", labels) for labels in _modular_labels(machine)]
     ordered = _ordered_labels(machine)
     options += [("ordered states", ordered), ("states around 0", tuple(v - ordered[0] for v in ordered))]
@@ -216,6 +218,20 @@ def _labelings(machine: Machine) -> Iterator[tuple[str, tuple[int, ...]]]:
         if labels not in seen:
             seen.add(labels)
             yield form, labels
+
+
+def _shown_labels(machine: Machine) -> tuple[int, ...] | None:
+    """Of each state the output on entering it, if that is one number and another for each state; the start, where it
+    is never entered, has 0 or else the number before the least."""
+    labels: dict[int, int] = {}
+    for following, out in zip(machine.next, machine.out, strict=True):
+        for after, values in zip(following, out, strict=True):
+            if len(values) != 1 or labels.setdefault(after, values[0]) != values[0]:
+                return None
+    numbers = set(labels.values())
+    labels.setdefault(0, 0 if 0 not in numbers else min(numbers) - 1)
+    found = tuple(labels[state] for state in range(machine.states))
+    return found if len(set(found)) == machine.states else None
 
 
 def _modular_labels(machine: Machine) -> Iterator[tuple[int, ...]]:
