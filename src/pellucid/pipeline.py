@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
 from torch import nn
 
-from pellucid.code.methods import METHODS
+from pellucid.code.methods import METHODS, TOGETHER
 from pellucid.code.propose import find_code
+from pellucid.code.together import find_together
 from pellucid.data import Inputs, gather, split
 from pellucid.data.sample_texts import TEXTS
 from pellucid.emitters.files import emit
@@ -39,6 +41,9 @@ Progress = Callable[[str], None]
 
 SAMPLES_TO_FIT = 512
 """Code is looked for on at most this many samples of the *fit* split."""
+
+SAMPLES_TO_SEE = 8192
+"""What values come in at all is looked up in at most this many."""
 
 MARGIN = 0.1
 """From this share of the bar on, rounding in another order counts as too large: other inputs may enlarge it further."""
@@ -93,7 +98,12 @@ def decompile(
         program = dataclasses.replace(program, fingerprint=network.fingerprint, source=network.source)
         say(f"code: {len(program.functions)} functions")
         calls = _calls(program, splits.fit, SAMPLES_TO_FIT if program.ledger.parameter_count <= BIG else 8)
+        started = time.monotonic()
         program = find_code(program, calls, METHODS, budget, lambda name: say(f"code: {name}"))
+        if program.ledger.parameter_count <= BIG:
+            say("code: parts together")
+            left = started + budget - time.monotonic()
+            program = find_together(program, _calls(program, splits.fit, SAMPLES_TO_SEE), TOGETHER, left)
         say("emit")
         emit(program, directory)
         say("verify: running the emitted file in a fresh process")

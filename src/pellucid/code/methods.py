@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pellucid.code.black_box import AFFINE, CONSTANT
 from pellucid.code.finite import FINITE
+from pellucid.code.fourier import WAVES
 from pellucid.code.layers import LOW_RANK, MATRICES, SCALES, UNITS
 from pellucid.code.propose import Method
 from pellucid.code.sequences import STATE
+from pellucid.code.together import Together
 
 METHODS: tuple[Method, ...] = (
     CONSTANT,
@@ -18,3 +20,6 @@ METHODS: tuple[Method, ...] = (
     SCALES,
     UNITS,
 )
+
+TOGETHER: tuple[Together, ...] = (WAVES,)
+"""Ways to read several parts of a network at once, tried after the others."""

@@ -1,0 +1,105 @@
+"""What the parts of a stream of waves compute: forms of code, simplest first.
+
+A part reads waves (u, v) = r·(cos φ, sin φ) from each position. A form makes features of them, which are then written
+along directions of the stream. Doubling takes r·(cos φ, sin φ) to r^q·(cos 2φ, sin 2φ): if φ is (α + β)/2, as it is
+for the sum of two waves of equal strength, this is a wave of the sum α + β. With q = 1 it is what an MLP of
+piecewise-linear units does best (the pizza of Zhong et al. 2023), with q = 2 it is the product formula of the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pellucid.code.writing import Writer
+from pellucid.ir.graph import Ref
+
+SMALLEST = 1e-6
+"""Waves shorter than this have no angle."""
+
+
+@dataclass
+class Waves:
+    """The waves that a part has read, [batch, position, twice]: all cosine parts, then all sine parts; those of single
+    tokens at key frequencies stand first."""
+
+    writer: Writer
+    value: Ref
+    count: int
+    keys: int
+
+    def node(self, op: str, *args: object, name: str = "") -> Ref:
+        """Write a node."""
+        return self.writer.node(op, *args, name=name)  # type: ignore[arg-type]
+
+    def halves(self, value: Ref, most: int) -> tuple[Ref, Ref]:
+        """The cosine and sine parts of the first `most` waves."""
+        u = self.node("slice_axis", value, -1, 0, most, name="u")
+        v = self.node("slice_axis", value, -1, self.count, self.count + most, name="v")
+        return u, v
+
+    def both(self, u: Ref, v: Ref, name: str) -> Ref:
+        """Cosine and sine parts in a row."""
+        return self.node("concat", (u, v), -1, name=name)
+
+
+@dataclass(frozen=True)
+class Form:
+    """From waves to groups of features, each [batch, position or 1, features]; `summary` says what is computed."""
+
+    name: str
+    summary: str
+    build: Callable[[Waves], tuple[Ref, ...]]
+
+
+def _doubled(waves: Waves, power: int, most: int) -> Ref:
+    u, v = waves.halves(waves.value, most)
+    squares = waves.node("add", waves.node("mul", u, u), waves.node("mul", v, v), name="squares")
+    cosine = waves.node("sub", waves.node("mul", u, u), waves.node("mul", v, v))
+    sine = waves.node("mul", waves.node("mul", 2, u), v)
+    if power == 1:
+        length = waves.node("maximum", waves.node("sqrt", squares), SMALLEST, name="length")
+        cosine, sine = waves.node("div", cosine, length), waves.node("div", sine, length)
+    return waves.both(cosine, sine, "doubled")
+
+
+def _pizza(waves: Waves) -> tuple[Ref, ...]:
+    return (_doubled(waves, 1, waves.keys),)
+
+
+def _pizza_and_waves(waves: Waves) -> tuple[Ref, ...]:
+    return _doubled(waves, 1, waves.keys), waves.value
+
+
+def _clock(waves: Waves) -> tuple[Ref, ...]:
+    return (_doubled(waves, 2, waves.keys),)
+
+
+def _clock_and_waves(waves: Waves) -> tuple[Ref, ...]:
+    return _doubled(waves, 2, waves.keys), waves.value
+
+
+def _total(waves: Waves) -> tuple[Ref, ...]:
+    return (waves.node("total", waves.value, (1,), True, name="total"),)
+
+
+def _total_and_own(waves: Waves) -> tuple[Ref, ...]:
+    return *_total(waves), waves.value
+
+
+_PIZZA = "doubles the angles of waves {keys}, each keeping its length"
+_CLOCK = "doubles the angles of waves {keys}, squaring their lengths"
+
+POSITIONWISE = (
+    Form("pizza", _PIZZA, _pizza),
+    Form("clock", _CLOCK, _clock),
+    Form("pizza and waves", f"{_PIZZA}; passes on waves {{all}}", _pizza_and_waves),
+    Form("clock and waves", f"{_CLOCK}; passes on waves {{all}}", _clock_and_waves),
+)
+"""What a part can do at each position by itself."""
+
+MIXING = (
+    Form("total", "adds up waves {all} of all positions", _total),
+    Form("total and own", "adds up waves {all} of all positions, and gives each its own once more", _total_and_own),
+)
+"""What a part can do that moves waves between positions."""
