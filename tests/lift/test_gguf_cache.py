@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 
 import pytest
 import torch
@@ -112,6 +114,18 @@ def test_an_interrupted_conversion_leaves_nothing(cache, model, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         load(model)
     assert list(cache.iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_goes_after_a_day(cache, model):
+    for name, age in ((".partial-old", 2 * gguf_cache.ABANDONED), (".partial-running", 0.0)):
+        (cache / name).mkdir(parents=True)
+        os.utime(cache / name, (time.time() - age,) * 2)
+    load(model)
+    assert [folder.name for folder in cache.glob(".partial-*")] == [".partial-running"]
+
+
+def test_an_epsilon_is_the_decimal_that_single_precision_meant(cache, model):
+    assert load(model).module.config.rms_norm_eps == 1e-06
 
 
 def test_what_another_process_published_meanwhile_stays(tmp_path, monkeypatch):

@@ -16,11 +16,13 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -40,7 +42,10 @@ from pellucid.lift.huggingface import (
 from pellucid.lift.network import Network
 
 MANIFEST = "pellucid.json"
-_FORMAT = 1
+_FORMAT = 2
+PARTIAL = ".partial-"
+ABANDONED = 86_400.0
+"""Seconds after which an unfinished conversion belongs to a process that was killed."""
 _log = logging.getLogger(__name__)
 
 
@@ -103,7 +108,8 @@ def _load_fresh(path: Path, header: GgufHeader, digest: str, shown: str) -> Netw
         root.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(root).free) < needed:
             raise BadInput(f"{root}: {needed} bytes are needed, {free} are free; set PELLUCID_CACHE to a larger place")
-        with tempfile.TemporaryDirectory(dir=root, prefix=".partial-", ignore_cleanup_errors=True) as partial:
+        _sweep(root)
+        with tempfile.TemporaryDirectory(dir=root, prefix=PARTIAL, ignore_cleanup_errors=True) as partial:
             folder = Path(partial) / digest
             folder.mkdir()
             with quiet(), contextlib.redirect_stderr(io.StringIO()):
@@ -113,6 +119,13 @@ def _load_fresh(path: Path, header: GgufHeader, digest: str, shown: str) -> Netw
             (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
             _publish(folder, root / digest)
     return network
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed conversions left."""
+    for left in root.glob(f"{PARTIAL}*"):
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _publish(folder: Path, place: Path) -> None:
@@ -141,6 +154,7 @@ def _convert(path: Path, header: GgufHeader, shown: str) -> _Converted:
         )
     ):
         settings = transformers.AutoConfig.from_pretrained(**where, trust_remote_code=False)
+        _round_decimals(settings)
         kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
         _refuse_larger(kind, settings, header, shown)
         module, found = kind.from_pretrained(
@@ -156,6 +170,13 @@ def _convert(path: Path, header: GgufHeader, shown: str) -> _Converted:
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
     config = {**settings.to_dict(), "architectures": [kind.__name__], "dtype": "float32"}
     return _Converted(config, _distinct(module), tokenizer)
+
+
+def _round_decimals(settings: Any) -> None:
+    """Write each number of a config as briefly as its single precision allows: an epsilon stored so means 1e-05."""
+    for name, value in vars(settings).items():
+        if isinstance(value, float) and float(np.float32(value)) == value:
+            setattr(settings, name, float(str(np.float32(value))))
 
 
 def _write(converted: _Converted, folder: Path) -> None:
