@@ -25,6 +25,7 @@ class Effort:
         whole_least, part_least: samples that are run whatever they cost.
         parts: samples that functions are compared on at most.
         effects: samples that readings are put into the network on at most.
+        proofs: runs of the network that may go into putting every reading into it on all of a finite domain.
         loss: samples that the ledger by loss is measured on at most.
         timeout: seconds after which a request to program.py counts as hung.
     """
@@ -35,6 +36,7 @@ class Effort:
     part_least: int = 8
     parts: int = 4096
     effects: int = 1024
+    proofs: int = 65536
     loss: int = 64
     timeout: float = 300.0
 
@@ -74,7 +76,11 @@ class Case:
         return few.take(self.effort.parts, self.seed)
 
     def effect_inputs(self, readings: int) -> Inputs:
-        """What readings are put into the network on, when there are so many of them."""
+        """What readings are put into the network on, when there are so many of them: a finite domain whole, if the
+        runs allow it."""
+        whole = self.part_inputs.kind == "domain" and readings * len(self.part_inputs) <= self.effort.proofs
+        if whole:
+            return self.part_inputs
         many = max(self.effort.part_least, 4 * self.effort.effects // max(1, readings))
         return self.part_inputs.take(min(self.effort.effects, many), self.seed)
 
@@ -93,6 +99,13 @@ class Case:
         budget = max(reading.budget for reading in chosen if reading.measure == measure)
         entry = self.program[self.program.entry]
         return (entry.chosen if entry.chosen != "weights" else "chosen"), Claim(measure, budget)
+
+    @cached_property
+    def kept(self) -> Mapping[str, Claim]:
+        """What readings of the whole claim that are neither exact nor chosen."""
+        entry = self.program[self.program.entry]
+        kept = (reading for reading in entry.readings[1:] if reading.kind not in ("weights", entry.chosen))
+        return {reading.kind: Claim(reading.measure, reading.budget) for reading in kept}
 
     @cached_property
     def claims(self) -> Mapping[tuple[str, str], Claim]:

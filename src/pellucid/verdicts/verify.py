@@ -159,7 +159,7 @@ def _any_type(reference: Program) -> Program:
 
 
 def _whole(case: Case, double: Double) -> list[Verdict]:
-    readings = {"weights": EXACT} | ({case.chosen[0]: case.chosen[1]} if case.chosen else {})
+    readings = {"weights": EXACT} | ({case.chosen[0]: case.chosen[1]} if case.chosen else {}) | {**case.kept}
     batches = portions(case.whole_inputs, case.reference)
     tallies = compare_whole(case.network, case.reference, case.emitted, readings, batches)
     kind = certainty(case.whole_inputs, True)
@@ -168,6 +168,8 @@ def _whole(case: Case, double: Double) -> list[Verdict]:
     for reading, claim in readings.items():
         if reading != "weights":
             details = [
+                *(["with all chosen readings in place"] if reading == "chosen" else []),
+                *(["a reading of the whole that is not the chosen one"] if reading in case.kept else []),
                 double.detail(entry, reading),
                 drift(case.network, case.reference, case.emitted, reading, claim, case.first, case.seed),
             ]
