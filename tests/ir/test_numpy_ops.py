@@ -204,6 +204,7 @@ CASES: dict[str, list[Case]] = {
     "positions": [case(whole(3, 4)), case(real(2, 5, 3))],
     "queries": [case(whole(3, 4))],
     "keys": [case(whole(3, 4))],
+    "all_pairs": [case(whole(3, 4))],
     "selector_width": [case(CHOICE)],
     "aggregate": [case(CHOICE, whole(3, 5)), case(CHOICE, real(3, 5), 2.5)],
     "pick": [case(CHOICE, whole(3, 5)), case(CHOICE, whole(1, 5), 7)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pellucid.code.attention import ATTENTION
 from pellucid.code.black_box import AFFINE, CONSTANT
 from pellucid.code.finite import FINITE
 from pellucid.code.fourier import WAVES
@@ -14,6 +15,7 @@ METHODS: tuple[Method, ...] = (
     CONSTANT,
     AFFINE,
     FINITE,
+    ATTENTION,
     STATE,
     MATRICES,
     LOW_RANK,

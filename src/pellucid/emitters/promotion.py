@@ -21,7 +21,7 @@ NUMBERS = {bool: "a truth value", int: "an integer", float: "a real number"}
 """Element types of plain Python numbers; they take the type of an array that they meet, if it can hold them."""
 
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "floordiv", "mod", "pow"})
-_TRUTH = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "any_true", "all_true", "is_in"})
+_TRUTH = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "any_true", "all_true", "is_in", "all_pairs"})
 _COUNTING = frozenset({"total", "cumsum"})
 _REAL = frozenset("exp log sqrt rsqrt reciprocal sin cos erf tanh sigmoid".split())  # noqa: SIM905
 

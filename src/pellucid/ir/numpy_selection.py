@@ -25,6 +25,11 @@ def keys(x: Array) -> Array:
     return x[:, None, :]
 
 
+def all_pairs(x: Array) -> Array:
+    """Every query selects every key, for an array of [batch, position]."""
+    return np.ones((x.shape[0], x.shape[1], x.shape[1]), bool)
+
+
 def selector_width(selected: Array) -> Array:
     """How many keys each query selects."""
     return selected.sum(-1)

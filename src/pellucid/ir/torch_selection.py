@@ -28,6 +28,11 @@ def keys(x: Tensor) -> Tensor:
     return x[:, None, :]
 
 
+def all_pairs(x: Tensor) -> Tensor:
+    """Every query selects every key, for an array of [batch, position]."""
+    return torch.ones(x.shape[0], x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
+
+
 def selector_width(selected: Tensor) -> Tensor:
     """How many keys each query selects."""
     return selected.sum(-1)

@@ -1,0 +1,178 @@
+"""Transformers over tokens as programs of selections: the method of the search, for a network as a whole.
+
+1. The network is asked about sequences of every length (`pellucid.code.corpus`); what its attention heads do is kept.
+2. Head by head, what it selects and what it moves becomes a variable over those known so far
+   (`pellucid.code.sequence_variables`); MLPs are not read one by one, because a variable may be any finite function of
+   the known ones.
+3. What the network puts out is a function of the fewest variables (`pellucid.code.dependence`): the index of the
+   largest output, or the number that the only output is. Variables that it does not need are dropped.
+4. The program is measured on all sequences before it is proposed: it holds on each, or there is none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+
+from pellucid.code.corpus import Corpus, corpus_of
+from pellucid.code.expression import Expr, Name, evaluate, linear
+from pellucid.code.expression import text as expression_text
+from pellucid.code.heads import HeadRun, count_bundles, run_heads
+from pellucid.code.propose import Candidate, Method, Part
+from pellucid.code.realise import simple
+from pellucid.code.selection_writing import Answer, write_program
+from pellucid.code.sequence_variables import PARTS, Known, columns, expressed, given_variables, read_head
+from pellucid.errors import CannotRun, InvalidProgram
+from pellucid.ir.bits import code_bits
+from pellucid.ir.program import Reading
+
+NONE = 0.3
+"""Outputs that stay below this share of the largest decide nothing."""
+
+SURE = (0.3, 0.02)
+"""A decision counts as sure from this distance to the second largest output on, as a share of the largest of all; the
+second where the first leaves too little to tell."""
+
+ONE_HOT = 0.1
+"""Outputs this near 0 and 1 are read as such, not only by their largest."""
+
+EXACT = 1e-4
+
+SLACK = 0.01
+"""How far numbers may be off a formula, as a share of the largest."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Outputs:
+    """What the network puts out: at all positions, and at the beginning if it puts out something there."""
+
+    values: Float[np.ndarray, "places classes"]
+    first: Float[np.ndarray, "sequences classes"] | None
+
+
+def propose_attention(part: Part, seconds: float) -> Candidate | str:
+    """A program of selections over the token sequences that go in."""
+    deadline = time.monotonic() + seconds
+    if not part.whole or not _takes_tokens(part) or not count_bundles(part):
+        return ""
+    corpus = corpus_of([call[0] for call in part.inputs])
+    if corpus is None:
+        return "too many different tokens"
+    try:
+        runs, outputs = _asked(part, corpus)
+    except CannotRun as error:
+        return f"it cannot be asked about sequences of other lengths ({error})"
+    if isinstance(outputs, str):
+        return outputs
+    known, remarks = _variables(runs, corpus, deadline)
+    answer = _answer(outputs, known, deadline)
+    if isinstance(answer, str):
+        return "; ".join([answer, *remarks])
+    try:
+        body = write_program(part, corpus, known, answer)
+    except InvalidProgram as error:
+        return str(error)
+    summary = f"gives {expression_text(answer.expr)}"
+    return Candidate(Reading("code", body, "attention rules", code_bits(body), summary, answer.measure, answer.budget))
+
+
+def _takes_tokens(part: Part) -> bool:
+    """Whether token ids [batch, position] go in and numbers [batch, position, class] come out."""
+    if len(part.function.inputs) != 1 or len(part.function.outputs) != 1 or not part.inputs:
+        return False
+    given, made = part.inputs[0][0], part.outputs[0][0]
+    return bool(given.ndim == 2 and not given.is_floating_point() and made.ndim == 3 and made.is_floating_point())
+
+
+def _asked(part: Part, corpus: Corpus) -> tuple[list[tuple[HeadRun, ...]], _Outputs | str]:
+    """The heads on each group of the corpus, and the outputs."""
+    runs, values, firsts = [], [], []
+    for group, inputs in zip(corpus.groups, corpus.inputs(), strict=True):
+        heads, (output,) = run_heads(part, (inputs.to(part.inputs[0][0].dtype),))
+        extra = output.shape[1] - group.shape[1]
+        if extra not in (0, corpus.skipped) or not bool(torch.isfinite(output).all()):
+            return [], "it does not put out finite numbers for each position"
+        runs.append(heads)
+        values.append(output[:, extra:].double().numpy())
+        firsts += [output[:, 0].double().numpy()] if extra else []
+    return runs, _Outputs(corpus.flat(values), np.concatenate(firsts) if firsts else None)
+
+
+def _variables(runs: Sequence[tuple[HeadRun, ...]], corpus: Corpus, deadline: float) -> tuple[Known, list[str]]:
+    """All variables that heads add, and why some heads add none."""
+    known, remarks = given_variables(corpus), []
+    for i, head in enumerate(zip(*runs, strict=True)):
+        made = read_head(head, corpus, known, deadline)
+        if isinstance(made, str):
+            remarks.append(f"head {i}: {made}")
+            continue
+        for variable in made:
+            if not any(np.array_equal(variable.column, old.column) for old in known.values()):
+                known[variable.name] = variable
+    return known, remarks
+
+
+# ---- what is put out
+
+
+def _answer(outputs: _Outputs, known: Known, deadline: float) -> Answer | str:
+    if outputs.values.shape[1] == 1:
+        return _number(outputs, known)
+    scale = float(np.abs(outputs.values).max())
+    ordered = np.sort(outputs.values, axis=1)
+    silent = ordered[:, -1] < NONE * scale
+    decided = np.where(silent, -1, outputs.values.argmax(1)).astype(np.int64)
+    margin = (ordered[:, -1] - ordered[:, -2]) / scale
+    reason = "its outputs decide nothing"
+    for least in SURE:
+        sure = silent | (margin >= least)
+        expr = expressed(decided, sure, known, deadline) if sure.any() else None
+        if expr is None:
+            reason = "no expression for the decision"
+            continue
+        found = np.broadcast_to(evaluate(expr, columns(known)), decided.shape)
+        wrong = int((found != decided).sum())
+        if not wrong:
+            return _decision(outputs, expr, found)
+        reason = f"{wrong:,} of {len(decided):,} decisions differ from {expression_text(expr)}"
+    return reason
+
+
+def _decision(outputs: _Outputs, expr: Expr, found: Int64[np.ndarray, " places"]) -> Answer:
+    """An expression for the index of the largest output, and how near the outputs are to 0 and 1."""
+    classes = outputs.values.shape[1]
+    off = float(np.abs(outputs.values - (found[:, None] == np.arange(classes))).max())
+    first = outputs.first
+    if off <= ONE_HOT and (first is None or np.abs(first).max() <= ONE_HOT):
+        return Answer(expr, classes, -1, "difference", max(EXACT, 4 * off))
+    winner = 0 if first is None else int(np.bincount(first.argmax(1)).argmax())
+    return Answer(expr, classes, winner, "decision", 0.0)
+
+
+def _number(outputs: _Outputs, known: Known) -> Answer | str:
+    """The output as a sum of numbers: means as they are, other variables as whole numbers."""
+    wanted = outputs.values[:, 0]
+    scale = max(float(np.abs(wanted).max()), 1e-30)
+    numbers = {name: variable.column / (PARTS if variable.kind == "mean" else 1) for name, variable in known.items()}
+    means = [name for name, variable in known.items() if variable.kind == "mean"]
+    sets = [(name,) for name in numbers] + [tuple(means)] * (len(means) > 1) + [tuple(numbers)]
+    for names in sets:
+        design = np.c_[np.stack([numbers[name] for name in names], axis=1), np.ones(len(wanted))]
+        weights = [simple(float(w)) for w in np.linalg.lstsq(design, wanted, rcond=None)[0]]
+        whole = [w for w in weights if w is not None]
+        if len(whole) < len(weights):
+            continue
+        off = float(np.abs(design @ np.array([float(w) for w in whole]) - wanted).max()) / scale
+        if off <= SLACK:
+            expr: Expr = linear([(w, Name(name)) for w, name in zip(whole, names, strict=False)], whole[-1])
+            first = 0 if outputs.first is None else float(np.rint(outputs.first.mean()))
+            return Answer(expr, 0, int(first), "difference", max(EXACT, 4 * off))
+    return "no sum of variables for the number"
+
+
+ATTENTION = Method("attention", propose_attention)
