@@ -37,7 +37,8 @@ NOUNS: Mapping[str, str] = {
     "variance": "spread", "largest": "peak", "smallest": "least", "cumsum": "running", "diff": "change", "cos": "cos",
     "sin": "sin", "zeros": "start", "full": "constant", "split": "part", "unbind": "part", "size": "length",
     "positions": "indices", "selector_width": "width", "aggregate": "average", "pick": "picked",
-    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "any_true", "all_true", "is_in", "all_pairs"), "mask"),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "any_true", "all_true"), "mask"),
+    **dict.fromkeys(("is_in", "all_pairs"), "mask"),
 }  # fmt: skip
 """What the result of an operation is called."""
 
