@@ -35,14 +35,19 @@ def decompile(
     model: ModelArgument,
     inputs: InputsOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="directory to write")] = Path("pellucid-out"),
+    modules: Annotated[str, typer.Option(help="what to build on: nesting, spectral, n-cut, leiden …")] = "nesting",
     budget: Annotated[float, typer.Option(help="seconds for the search for code")] = 60.0,
     seed: SeedOption = 0,
 ) -> None:
     """Turn a network into a program, run it, and write it with its verdicts and a report."""
     from pellucid import pipeline
+    from pellucid.modules.methods import regions_by
 
+    regions = regions_by(modules, seed=seed)
     with _stages() as say:
-        program = pipeline.decompile(model, inputs, output=output, budget=budget, seed=seed, progress=say)
+        program = pipeline.decompile(
+            model, inputs, output=output, regions=regions, budget=budget, seed=seed, progress=say
+        )
     _print_ledger(program)
     _print_verdicts(program.notes.verdicts)
     console.print(f"report: {output / 'report.html'}\nprogram: {output / 'program.py'}", markup=False)

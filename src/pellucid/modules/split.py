@@ -1,8 +1,9 @@
 """Values divided between regions: the graph rewritten so that every part is computed by nodes of its own.
 
 A layer whose units are divided becomes one layer for each part, with the rows of its weight and bias; what treats every
-unit by itself is done part by part; a layer that reads the parts becomes the sum of one product for each. Where
-anything else reads the whole value, the parts are joined again. The sums come out equal up to rounding.
+unit by itself is done part by part; a layer that reads the parts becomes the sum of one product for each, less those
+whose weights are all zero. Where anything else reads the whole value, the parts are joined again. The sums come out
+equal up to rounding.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def split_units(graph: Graph, tree: RegionTree) -> tuple[Graph, RegionTree]:
     splitting = _Splitting(graph, divided, home, tree.root.name, dict(graph.values), dict(graph.weights))
     for name in graph.block.inputs:
         if name in divided:
-            _take_parts(splitting, Node((name,), "input"))
+            _take_parts(splitting, Node((name,), "input"), name)
     for node in graph.block.nodes:
         _split_node(splitting, node)
     for name in graph.block.outputs:
@@ -140,11 +141,14 @@ def _split_node(splitting: _Splitting, node: Node) -> None:
         splitting.pieces[node.id] = [_own_part(splitting, node, division, k) for k in range(len(division.parts))]
     elif division is not None:
         _keep(splitting, node)
-        _take_parts(splitting, node)
+        _take_parts(splitting, node, node.id)
     elif layer and _incoming(splitting, node) is not None:
         _sum(splitting, node)
     else:
         _keep(splitting, node)
+        for name in node.outputs:
+            if name in splitting.divided:
+                _take_parts(splitting, node, name)
 
 
 def _keep(splitting: _Splitting, node: Node) -> None:
@@ -155,17 +159,17 @@ def _keep(splitting: _Splitting, node: Node) -> None:
     splitting.whole.update(node.outputs)
 
 
-def _take_parts(splitting: _Splitting, node: Node) -> None:
-    """The parts of a value that is made, or given, whole."""
-    division = splitting.divided[node.id]
-    splitting.whole.add(node.id)
-    splitting.pieces[node.id] = []
+def _take_parts(splitting: _Splitting, node: Node, value: str) -> None:
+    """The parts of a value that `node` makes whole, or that is given."""
+    division = splitting.divided[value]
+    splitting.whole.add(value)
+    splitting.pieces[value] = []
     for k, (owner, part) in enumerate(zip(division.owners, division.parts, strict=True)):
-        index = _positions(splitting, f"{node.id}[{k}]", part)
-        kind = _part_type(splitting, node.id, division, k)
-        args = (Ref(node.id), index, division.axis)
-        name = splitting.emit(f"{node.id}_part{k}", kind, splitting.region(node, owner), node, "take", args)
-        splitting.pieces[node.id].append(name)
+        index = _positions(splitting, f"{value}[{k}]", part)
+        kind = _part_type(splitting, value, division, k)
+        args = (Ref(value), index, division.axis)
+        name = splitting.emit(f"{value}_part{k}", kind, splitting.region(node, owner), node, "take", args)
+        splitting.pieces[value].append(name)
 
 
 def _positions(splitting: _Splitting, stem: str, positions: Sequence[int]) -> Weight:
@@ -259,9 +263,12 @@ def _layer_part(splitting: _Splitting, node: Node, division: Division, k: int) -
             _join(splitting, name)
         args = (node.args[0], splitting.cut(node.args[1], rows, str(k)), bias, *node.args[3:])
         return splitting.emit(stem, kind, owner, node, node.op, args)
-    products = []
+    products: list[str] = []
     for i, columns in enumerate(incoming.parts):
-        weight = splitting.cut(node.args[1], {**rows, layout.in_axis: columns}, f"{k},{i}")
+        cuts = {**rows, layout.in_axis: columns}
+        if _adds_nothing(splitting, node, cuts) and len(products) + len(incoming.parts) - i > 1:
+            continue
+        weight = splitting.cut(node.args[1], cuts, f"{k},{i}")
         products.append(_product(splitting, node, f"{stem}_from{i}", kind, owner, i, weight))
     return _added(splitting, node, stem, kind, owner, products, bias)
 
@@ -271,14 +278,26 @@ def _sum(splitting: _Splitting, node: Node) -> None:
     incoming, kind, source = _incoming(splitting, node), splitting.graph.values[node.id], node.args[0]
     assert incoming is not None
     assert isinstance(source, Ref)
-    products = []
+    products: list[str] = []
     for i, (owner, columns) in enumerate(zip(incoming.owners, incoming.parts, strict=True)):
-        weight = splitting.cut(node.args[1], {LAYERS[node.op].in_axis: columns}, str(i))
+        cuts = {LAYERS[node.op].in_axis: columns}
+        if _adds_nothing(splitting, node, cuts) and len(products) + len(incoming.parts) - i > 1:
+            continue
+        weight = splitting.cut(node.args[1], cuts, str(i))
         region = owner or splitting.home.get(source.name, splitting.root)
         products.append(_product(splitting, node, f"{node.id}_from{i}", kind, region, i, weight))
     home = splitting.home.get(node.id, splitting.root)
     _added(splitting, node, node.id, kind, home, products, _bias(node))
     splitting.whole.add(node.id)
+
+
+def _adds_nothing(splitting: _Splitting, node: Node, cuts: Mapping[int, tuple[int, ...]]) -> bool:
+    """Whether the weights at these positions are all zero: no interface at all."""
+    assert isinstance(node.args[1], Weight)
+    tensor = splitting.graph.weights[node.args[1].name]
+    for axis, positions in cuts.items():
+        tensor = tensor.index_select(axis, torch.tensor(positions))
+    return not bool(tensor.any())
 
 
 def _bias(node: Node) -> Arg:
