@@ -19,7 +19,6 @@ State = list[Column]
 Step = Callable[..., tuple[State, tuple[Column, ...]]]
 
 SMALL = (-5, 5)
-WIDE = (-9, 16)
 BIT = (0, 1)
 
 
@@ -132,9 +131,9 @@ def _magnetic(s: State, a: Column, b: Column) -> tuple[State, tuple[Column, ...]
 
 
 def _dither(s: State, x: Column) -> tuple[State, tuple[Column, ...]]:
-    """Error diffusion of a brightness in eighths."""
-    bright = s[0] + x >= 4
-    return [s[0] + x - 8 * bright], (bright * 1,)
+    """Error diffusion of a brightness in quarters."""
+    bright = s[0] + x >= 2
+    return [s[0] + x - 4 * bright], (bright * 1,)
 
 
 def _is_square(x: Column) -> Column:
@@ -182,9 +181,9 @@ def _of_numbers() -> list[Task]:
         Task("abs_difference", (SMALL,), _window(lambda w: np.abs(w[0] - w[1]), 1), (0,), Shapes((2,), (1, 2), (2, 4))),
         Task("difference_of_abs", (SMALL,), _window(lambda w: np.abs(w[0]) - np.abs(w[1]), 1), (0,),
              Shapes((2, 3), (1, 2), (4, 8))),
-        Task("even", (WIDE,), _pointwise(lambda x: x % 2 == 0), (), Shapes((1, 2), (1, 3), (16, 32))),
-        Task("evens_so_far", (SMALL,), _kept(lambda s, x: s + (x % 2 == 0)), (0,), Shapes((1, 2), (2, 1), (16, 32))),
-        Task("square", (WIDE,), _pointwise(_is_square), (), Shapes((1, 2), (1, 3), (16, 32))),
+        Task("even", (SMALL,), _pointwise(lambda x: x % 2 == 0), (), Shapes((1, 2), (1, 2), (8, 16))),
+        Task("evens_so_far", (SMALL,), _kept(lambda s, x: s + (x % 2 == 0)), (0,), Shapes((1, 2), (3, 1), (16, 24))),
+        Task("square", (SMALL,), _pointwise(_is_square), (), Shapes((1, 2), (1, 2), (8, 16))),
         Task("maximum", (SMALL,), _kept(np.maximum), (-99,), Shapes((1, 2), (2, 1), (4, 8))),
         Task("minimum", (SMALL,), _kept(np.minimum), (99,), Shapes((1, 2), (2, 1), (4, 8))),
         Task("previous_equals", (SMALL,), _window(lambda w: w[0] == w[1], 1), (-99,), Shapes((2, 3), (1, 2), (8, 16))),
@@ -192,7 +191,7 @@ def _of_numbers() -> list[Task]:
         Task("gravity", ((-3, 3),), _moving(lambda x, s: x - 1), (0, 0), Shapes((2, 3))),
         Task("spring", ((-3, 3),), _moving(lambda x, s: x - s), (0, 0), Shapes((2, 3))),
         Task("magnetic", ((-3, 3), (-3, 3)), _magnetic, (0, 0, 0, 0), Shapes((4, 5))),
-        Task("dither", ((0, 7),), _dither, (0,), Shapes((1, 2, 3), (2, 2), (16, 32))),
+        Task("dither", ((0, 4),), _dither, (0,), Shapes((1, 2, 3), (2, 2), (16, 32))),
     ]  # fmt: skip
 
 

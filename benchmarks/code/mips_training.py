@@ -46,6 +46,8 @@ LENGTH, LONGER = 10, 16
 _EXAM = 20_000
 _GOOD = 5e-5
 """Score of a net that makes no error on the sequences tried and stays within 0.05 of the answers."""
+_HOPELESS = 0.1
+_POLISHED, _ROUNDS, _MINED = 2, 5, 20_000
 
 
 class Net(nn.Module):
@@ -278,21 +280,36 @@ def parameters(size: Size, channels: int, outputs: int) -> int:
 def _finish(
     task: Task, stack: Stack, sizes: Sequence[Size], rng: np.random.Generator, effort: Effort
 ) -> list[tuple[Net, Size]]:
-    """Polish what is left, and order it."""
-    x = task.draw(rng, 4096, LENGTH)
-    y, deep = task.answer(x), task.shapes.depths[0]
-    ranked = []
-    for member, size in enumerate(sizes):
-        own = [w.detach()[member : member + 1] for w in stack]
-        before, wrong = _errors(own, deep, x, y)
-        share = np.concatenate([x[wrong][:256], task.draw(rng, 512, LENGTH)])
-        polished = _polished(own, deep, share, task.answer(share), effort.polish)
-        after, _ = _errors(polished, deep, x, y)
-        score, chosen = (float(after), polished) if after <= before else (float(before), own)
-        many = parameters(size, len(task.channels), y.shape[2])
-        ranked.append((score >= 1e-3 * 10, many if score < 1e-2 else score, member, chosen))
-    ranked.sort(key=lambda entry: entry[:3])
-    return [(_net(task, y.shape[2], sizes[member], chosen), sizes[member]) for _, _, member, chosen in ranked]
+    """Polish what is left, the smallest of the good ones first, until one makes no error; the best first."""
+    deep, outputs = task.shapes.depths[0], stack[-1].shape[2]
+    x = task.draw(rng, 1024, LENGTH)
+    score, _ = _errors(stack, deep, x, task.answer(x))
+    costs = torch.tensor([float(parameters(size, len(task.channels), outputs)) for size in sizes])
+    found = []
+    for member in torch.where(score < _GOOD, costs * 1e-9, score).argsort()[:_POLISHED].tolist():
+        wrong, best = _mended(task, [w.detach()[member : member + 1] for w in stack], rng, effort)
+        found.append((wrong, len(found), _net(task, outputs, sizes[member], best), sizes[member]))
+        if not wrong:
+            break
+    return [(net, size) for _, _, net, size in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _mended(task: Task, stack: Stack, rng: np.random.Generator, effort: Effort) -> tuple[float, Stack]:
+    """Share of errors and weights after rounds of L-BFGS, each on the errors that were left and as many others."""
+    deep, seen = task.shapes.depths[0], task.draw(rng, 256, LENGTH)
+    best, least = stack, 2.0
+    for number in range(_ROUNDS):
+        x = task.draw(rng, _MINED if number else 4096, LENGTH)
+        score, wrong = _errors(stack, deep, x, task.answer(x))
+        if float(score[0]) < least:
+            best, least = stack, float(score[0])
+        if (number and not wrong.any()) or least > _HOPELESS:
+            return float(wrong.mean()), best
+        seen = np.concatenate([x[wrong][:256], task.draw(rng, 256, LENGTH), seen])[:1024]
+        stack = _polished(best, deep, seen, task.answer(seen), effort.polish)
+    x = task.draw(rng, _MINED, LENGTH)
+    _, wrong = _errors(best, deep, x, task.answer(x))
+    return float(wrong.mean()), best
 
 
 def _polished(stack: Stack, deep: int, x: Whole, y: Whole, steps: int) -> Stack:
