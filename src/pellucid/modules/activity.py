@@ -71,7 +71,7 @@ def measured(graph: Graph, plan: UnitPlan, samples: Samples, gradients: bool) ->
         BadInput: a block whose units lie in no value of the graph, like the inner layers of a recurrent stack.
     """
     writers = {term.block for readings in plan.readings for reading in readings for term in reading.flow.terms}
-    written = {i: _axes(plan.blocks[i]) for i in sorted(writers) if _measurable(plan.blocks[i])}
+    written = {i: entry_axes(plan.blocks[i]) for i in sorted(writers) if _measurable(plan.blocks[i])}
     moments = {i: _Moments() for i in written}
     by_value: dict[str, list[int]] = {}
     for i in written:
@@ -135,7 +135,8 @@ def _measurable(block: UnitBlock) -> bool:
     return True
 
 
-def _axes(block: UnitBlock) -> tuple[int, ...]:
+def entry_axes(block: UnitBlock) -> tuple[int, ...]:
+    """The axes of a block's value that hold its entries."""
     return (1, 3) if block.kind == "head" and block.axis == 1 else (block.axis,)
 
 
