@@ -91,3 +91,15 @@ def test_errors_of_ours_keep_their_exit_code(run, monkeypatch):
 
     monkeypatch.setattr("pellucid.pipeline.decompile", fail)
     assert run("decompile", "smollm2") == (2, "", "pellucid: x: a cause; a remedy\n")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2 h", 7200), ("0", 0)])
+def test_durations(text, seconds):
+    assert cli.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["5x", "-3s", "", "m", "1e9", "nan"])
+def test_what_is_no_duration_is_one_line_and_exit_code_2(text, run):
+    code, _, error = run("decompile", "model", f"--budget={text}")
+    assert code == 2
+    assert "is no duration; write 90, 90s, 1.5m or 2h" in " ".join(error.split())

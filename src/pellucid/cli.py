@@ -5,6 +5,7 @@ Exit codes: 0 all verdicts passed; 1 one failed; 2 bad usage or input; 3 incompl
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,22 @@ console = Console(highlight=False)
 
 ModelArgument = Annotated[str, typer.Argument(help="Hugging Face folder, GGUF file, .pt2 export, or smollm2")]
 InputsOption = Annotated[Optional[Path], typer.Option(help="npz, npy, parquet, or txt for a language model")]  # noqa: UP045
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> float:
+    """Seconds of "90", "90s", "1.5m" or "2h".
+
+    Raises:
+        typer.BadParameter: it is none of these, or negative.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh]?)\s*", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no duration; write 90, 90s, 1.5m or 2h")
+    return float(found[1]) * UNITS[found[2]]
+
+
+BudgetOption = Annotated[float, typer.Option(parser=duration, metavar="TIME", help="for the search for code: 60s, 5m")]
 SeedOption = Annotated[int, typer.Option(help="seed of the splits")]
 
 
@@ -36,7 +53,7 @@ def decompile(
     inputs: InputsOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="directory to write")] = Path("pellucid-out"),
     modules: Annotated[str, typer.Option(help="what to build on: nesting, spectral, n-cut, leiden …")] = "nesting",
-    budget: Annotated[float, typer.Option(help="seconds for the search for code")] = 60.0,
+    budget: BudgetOption = "60s",  # type: ignore[assignment]
     seed: SeedOption = 0,
 ) -> None:
     """Turn a network into a program, run it, and write it with its verdicts and a report."""
