@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pellucid import data as data
+    from pellucid import train as train
     from pellucid.emitters.files import emit as emit
     from pellucid.errors import BadInput as BadInput
     from pellucid.errors import CannotTrace as CannotTrace
@@ -45,12 +46,12 @@ _HOMES = {
     "verify": "pipeline",
 }
 
-__all__ = ["data", *_HOMES]
+__all__ = ["data", "train", *_HOMES]
 
 
 def __getattr__(name: str) -> object:
-    if name == "data":
-        return import_module("pellucid.data")
+    if name in ("data", "train"):
+        return import_module(f"pellucid.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
     return getattr(import_module(f"pellucid.{_HOMES[name]}"), name)

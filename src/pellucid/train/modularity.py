@@ -1,0 +1,162 @@
+"""A loss that makes a network modular, for any training loop: its gradient is added, its partition found on the way.
+
+An early penalty freezes an arbitrary partition. So nothing happens for the first `start` steps, which the caller
+spends under an L1 loss (see `pellucid.train.regularisers.Sparsity`, and `schedule` for the whole of what works); then
+the weights as they are tell the partition (layer-corrected spectral split), the loss pulls down what crosses, and every
+`every` steps each unit may go where it is pulled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import nn
+
+from pellucid.errors import BadInput
+from pellucid.lift.trace import trace
+from pellucid.train.division import Division, divide, given, live_units, settle
+from pellucid.train.layers import Layer, layers_of
+from pellucid.train.weights import Mask, add_cut_gradient, cut, interface, shrink_crossing
+
+Tensors = dict[str, Shaped[torch.Tensor, "..."]]
+
+
+class Modularity:
+    """The cut between regions of units, made small while a network trains.
+
+        modularity = Modularity(model, (x,), start=1000)
+        ...
+        loss.backward()
+        modularity.add()              # adds the gradient, renews the partition when due
+        optimizer.step()
+        modularity.shrink(rate)       # only for the proximal form
+
+    Args:
+        model: the network; it is traced once, on `args` and `kwargs` (see `pellucid.trace`).
+        args, kwargs: example inputs.
+        strength: factor of the term, the mean over layers of the share of absolute weights that crosses.
+        decay: of the proximal form: crossing weights lose `rate · decay` mean weights of their layer a step.
+        parts: how many regions.
+        start: steps before the partition is found.
+        every: steps after which units may change their region.
+        seed: of the null model.
+
+    Raises:
+        BadInput: a network without two layers of units to part, or arguments out of range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        strength: float = 1.0,
+        decay: float = 0.0,
+        parts: int = 2,
+        start: int = 0,
+        every: int = 100,
+        seed: int = 0,
+    ) -> None:
+        if not (0 <= strength < float("inf") and 0 <= decay < float("inf")):
+            raise BadInput(f"strength {strength} and decay {decay} have to be finite and not negative")
+        if parts < 2 or start < 0 or every < 1:
+            raise BadInput(f"parts={parts}, start={start}, every={every}: take at least 2 parts, 0 and 1 steps")
+        training = model.training
+        self.graph = trace(model.eval(), args, kwargs)
+        model.train(training)
+        self.model, self.layers = model, layers_of(self.graph, model)
+        self.strength, self.decay, self.parts = strength, decay, parts
+        self.start, self.every, self.seed = start, every, seed
+        self.steps, self.severed = 0, False
+        self.blocks = live_units(self.graph, model).blocks
+        self.division: Division | None = None
+        self._masks: tuple[Mask, ...] = ()
+
+    # ---- in the loop
+
+    def add(self) -> Float[torch.Tensor, ""]:
+        """Add the term's gradient to the parameters' and renew the partition when due; returns the term.
+
+        Call it once a step, between `loss.backward()` and `optimizer.step()`. The term is 0 until there is a partition.
+        """
+        if not self.severed and self.steps >= self.start and (self.steps - self.start) % self.every == 0:
+            self.refresh()
+        self.steps += 1
+        if not self._masks or not self.strength or self.severed:
+            return torch.zeros(())
+        return add_cut_gradient(self.layers, self._masks, self.strength)
+
+    def shrink(self, rate: float) -> None:
+        """The proximal step, after `optimizer.step()`, with its learning rate; weights that were cut stay zero."""
+        if self.severed:
+            cut(self.layers, self._masks)
+        elif self._masks and self.decay:
+            shrink_crossing(self.layers, self._masks, rate * self.decay)
+
+    # ---- the partition
+
+    def refresh(self) -> None:
+        """Find the partition, or let units change their region."""
+        units = live_units(self.graph, self.model)
+        if self.division is None:
+            self._take(divide(units, self.parts, self.seed))
+        else:
+            settled = settle(units, self.division)
+            if (settled.labels != self.division.labels).any():
+                self._take(settled)
+
+    def adopt(self, labels: Int[np.ndarray, " units"]) -> None:
+        """Take a partition from outside: a label from 0 for each unit of `units`, -1 for nobody's.
+
+        Raises:
+            BadInput: an empty region, or labels of another length.
+        """
+        self._take(given(labels, sum(block.size for block in self.blocks)))
+
+    def sever(self) -> None:
+        """Set the weights between regions to zero. From now on the partition stays, and `shrink` keeps them there."""
+        if self.division is None:
+            raise BadInput("there is no partition to cut yet; train past `start`, or adopt one")
+        self.severed = True
+        cut(self.layers, self._masks)
+
+    @property
+    def interface(self) -> float:
+        """The mean over layers of the share of absolute weights that crosses; nan before there is a partition."""
+        return float("nan") if self.division is None else interface(self.layers, self.division.tensor())
+
+    @property
+    def z(self) -> float:
+        """Deviations of the split above shuffled weights, when it was found."""
+        return float("nan") if self.division is None else self.division.z
+
+    def _take(self, division: Division) -> None:
+        self.division = division
+        self._masks = crossings(self.layers, division)
+
+    # ---- checkpoints
+
+    def state_dict(self) -> Tensors:
+        """What a resumed run needs."""
+        state: Tensors = {"steps": torch.tensor(self.steps), "severed": torch.tensor(self.severed)}
+        if self.division is not None:
+            state["labels"] = self.division.tensor()
+            state["z"] = torch.tensor(self.division.z, dtype=torch.float64)
+        return state
+
+    def load_state_dict(self, state: Tensors) -> None:
+        """Take up where another run stopped."""
+        self.steps, self.severed = int(state["steps"]), bool(state["severed"])
+        if "labels" in state:
+            self._take(Division(state["labels"].numpy().astype(np.int64), float(state["z"])))
+
+
+def crossings(layers: Sequence[Layer], division: Division) -> tuple[Mask, ...]:
+    """For each layer, which weights lie between regions."""
+    labels = division.tensor()
+    return tuple(layer.crossing(labels) for layer in layers)
