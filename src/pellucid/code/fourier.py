@@ -16,21 +16,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
+from pellucid.code.fourier_draft import COARSE, FINE, Draft, closed_scope, fitted, running, short
 from pellucid.code.fourier_forms import MIXING, POSITIONWISE, Form, Waves
+from pellucid.code.fourier_heads import attended
 from pellucid.code.propose import Candidate
 from pellucid.code.together import Together
 from pellucid.code.waves import Grid, Readout, folded, grid_of, key_frequencies, token_frequencies, waves_in
-from pellucid.code.writing import Writer
-from pellucid.ir.bits import block_bits
-from pellucid.ir.graph import Block, Ref, Weight
-from pellucid.ir.interpret import Replacement, Scope, Values, run_block
-from pellucid.ir.program import Function, Program, Reading
+from pellucid.ir.graph import Ref
+from pellucid.ir.interpret import Values, run_block
+from pellucid.ir.program import Program
 
 ENOUGH = 0.5
 """Share of the variation of the outputs that has to be waves of a + b."""
@@ -43,9 +41,6 @@ ALIKE = 1e-3
 
 TOLD = 0.95
 """A form that tells this share of what a part writes is taken before those that take more code."""
-
-Rows = Float[np.ndarray, "rows width"]
-Weights = dict[str, torch.Tensor]
 
 
 def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> Mapping[str, Candidate] | str:
@@ -77,79 +72,14 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
 
 def _agreeing(grid: Grid, found: dict[str, Candidate]) -> dict[str, Candidate]:
     """The readings with which the network decides the same when all of them are in place."""
-    running = {name: _running(one.reading.body, dict(one.weights)) for name, one in found.items()}
-    while running and grid.wrong(running):
-        left = {name: grid.wrong({other: running[other] for other in running if other != name}) for name in running}
-        del running[min(left, key=lambda name: left[name])]
-    return {name: found[name] for name in running}
+    tried = {name: running(one.reading.body, dict(one.weights)) for name, one in found.items()}
+    while tried and grid.wrong(tried):
+        left = {name: grid.wrong({other: tried[other] for other in tried if other != name}) for name in tried}
+        del tried[min(left, key=lambda name: left[name])]
+    return {name: found[name] for name in tried}
 
 
 WAVES = Together("waves", propose_waves)
-
-
-# ---- bodies
-
-
-@dataclass
-class _Draft:
-    """A body while it is written, over the one input and output of a function."""
-
-    grid: Grid
-    function: Function
-    writer: Writer
-    weights: Weights
-
-    @classmethod
-    def of(cls, grid: Grid, name: str) -> _Draft:
-        function = grid.program[name]
-        taken = {*grid.program.values, *function.inputs, *function.outputs}
-        return cls(grid, function, Writer("float32", taken=taken), {})
-
-    @property
-    def given(self) -> Ref:
-        return Ref(self.function.inputs[0])
-
-    def weight(self, label: str, values: np.ndarray) -> Weight:
-        """A new weight of the function."""
-        name = f"{self.function.name}.{label}"
-        self.weights[name] = torch.from_numpy(np.ascontiguousarray(values)).float()
-        return Weight(name)
-
-    def block(self, value: Ref) -> Block:
-        """The body that gives `value`."""
-        *nodes, last = self.writer.nodes
-        assert last.id == value.name
-        return Block(
-            self.function.inputs, (*nodes, last.with_changes(outputs=self.function.outputs)), self.function.outputs
-        )
-
-    def values(self, *wanted: Ref) -> tuple[torch.Tensor, ...]:
-        """What these values are on the grid."""
-        block = Block(self.function.inputs, tuple(self.writer.nodes), tuple(value.name for value in wanted))
-        return run_block(block, [self.grid.parts[self.function.name][0]], _scope(self.weights))
-
-    def candidate(self, value: Ref, summary: str) -> Candidate | None:
-        """The finished reading, if the network decides the same with it on the whole grid."""
-        block = self.block(value)
-        if self.grid.wrong({self.function.name: _running(block, self.weights)}):
-            return None
-        bits = block_bits(block, self.weights)
-        return Candidate(Reading("code", block, "waves", bits, summary, "decision", 0.0), self.weights)
-
-
-def _scope(weights: Weights) -> Scope:
-    def no_calls(name: str, _: Values) -> Values:
-        raise AssertionError(f"a reading of waves calls {name}")
-
-    return Scope(weights, no_calls)
-
-
-def _running(block: Block, weights: Weights) -> Replacement:
-    return lambda values: run_block(block, values, _scope(weights))
-
-
-def _list(numbers: Sequence[object]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 # ---- what makes the stream
@@ -163,14 +93,15 @@ def _embedding(grid: Grid, name: str, keys: tuple[int, ...]) -> tuple[Candidate 
     doubles = [k for k in dict.fromkeys(folded(2 * key, grid.period) for key in keys) if k not in keys]
     ordered = list(dict.fromkeys((*keys, *doubles, *by_energy)))
     for count in range(len(keys) + len(doubles), min(most, len(ordered)) + 1):
-        candidate = _embedding_of(grid, name, tuple(ordered[:count]))
-        if candidate is not None:
-            return candidate, tuple(ordered[:count])
+        for levels in (COARSE, FINE):
+            candidate = _embedding_of(grid, name, tuple(ordered[:count]), levels)
+            if candidate is not None:
+                return candidate, tuple(ordered[:count])
     return None, tuple(ordered[:most])
 
 
-def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...]) -> Candidate | None:
-    draft = _Draft.of(grid, name)
+def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...], levels: int) -> Candidate | None:
+    draft = Draft.of(grid, name, levels)
     write = draft.writer.node
     order = write("arange", 0, len(frequencies), name="order")
     named = write("lookup", frequencies, (order,), name="frequencies")
@@ -179,36 +110,23 @@ def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...]) -> Candid
     waves = write("concat", (write("cos", angles), write("sin", angles)), -1, name="waves")
     features = draft.values(waves)[0].double().numpy()
     wanted = grid.parts[name][1].double().numpy()
-    together, kept = _fitted([features[:, list(grid.moving)]], wanted[:, list(grid.moving)])
-    alone = [_fitted([features[:, [place]]], wanted[:, [place]]) for place in grid.moving]
+    together, kept = fitted([features[:, list(grid.moving)]], wanted[:, list(grid.moving)])
+    alone = [fitted([features[:, [place]]], wanted[:, [place]]) for place in grid.moving]
     if kept >= min(share for _, share in alone) - ALIKE:
-        directions = together[0]
-        value = write("matmul", waves, draft.weight("directions", directions))
-        written = features @ directions
+        directions, rounded = draft.directions("directions", together[0])
+        value = write("matmul", waves, directions)
+        written = features @ rounded
     else:
         stacked = np.zeros((wanted.shape[1], features.shape[-1], wanted.shape[-1]))
         for place, (fit, _) in zip(grid.moving, alone, strict=True):
             stacked[place] = fit[0]
-        value = write("einsum", "bpw,pwd->bpd", (waves, draft.weight("directions", stacked)))
-        written = np.einsum("bpw,pwd->bpd", features, stacked)
+        directions, rounded = draft.directions("directions", stacked)
+        value = write("einsum", "bpw,pwd->bpd", (waves, directions))
+        written = np.einsum("bpw,pwd->bpd", features, rounded)
     rest = (wanted - written).mean(axis=0)
     value = write("add", value, draft.weight("rest", rest))
     told = f"each token as cos and sin of 2πk·token/{grid.period} for k = {_list(frequencies)}"
     return draft.candidate(value, told)
-
-
-def _fitted(features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], float]:
-    """Directions for each group of features [pairs, positions or 1, width], and the share of the variation that
-    they explain; each position has a constant of its own."""
-    places = wanted.shape[1]
-    spread = [np.broadcast_to(group, (len(group), places, group.shape[-1])) for group in features]
-    joined = np.concatenate(spread, axis=-1)
-    flat = (joined - joined.mean(axis=0)).reshape(-1, joined.shape[-1])
-    target = (wanted - wanted.mean(axis=0)).reshape(-1, wanted.shape[-1])
-    directions, *_ = np.linalg.lstsq(flat, target, rcond=1e-6)
-    missed = float(((target - flat @ directions) ** 2).sum())
-    share = 1.0 - missed / max(float((target**2).sum()), 1e-30)
-    return np.split(directions, np.cumsum([group.shape[-1] for group in features])[:-1]), share
 
 
 # ---- what is added to it
@@ -225,9 +143,11 @@ def _branch(grid: Grid, name: str, keys: tuple[int, ...], frequencies: tuple[int
         return None
     best: tuple[float, Candidate | None] = (0.0, None)
     for form in POSITIONWISE if _is_positionwise(grid, name) else MIXING:
-        candidate, share = _branch_of(grid, name, keys, found, form)
-        if candidate is not None and share > best[0]:
-            best = (share, candidate)
+        for levels in (COARSE, FINE):
+            candidate, share = _branch_of(grid, name, keys, found, form, levels)
+            if candidate is not None:
+                best = max(best, (share, candidate), key=lambda one: one[0])
+                break
         if best[0] >= TOLD:
             break
     return best[1]
@@ -241,41 +161,50 @@ def _is_positionwise(grid: Grid, name: str) -> bool:
     for place in range(places):
         moved = given.roll(1, 0)
         moved[:, place] = given[:, place]
-        (found,) = run_block(function.reading("weights").body, [moved], _scope(dict(grid.program.weights)))
+        (found,) = run_block(function.reading("weights").body, [moved], closed_scope(dict(grid.program.weights)))
         if not torch.allclose(found[:, place], output[:, place], rtol=1e-4, atol=1e-5 * float(output.abs().max())):
             return False
     return True
 
 
 def _branch_of(
-    grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form
+    grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form, levels: int
 ) -> tuple[Candidate | None, float]:
     """A form fitted to a part, and the share of what the part writes that it tells."""
-    draft = _Draft.of(grid, name)
-    read = draft.writer.node("matmul", draft.given, draft.weight("reads", found.reads))
-    read = draft.writer.node("sub", read, draft.weight("offsets", found.offsets), name="waves")
+    draft = Draft.of(grid, name, levels)
+    write = draft.writer.node
+    reads, rounded = draft.directions("reads", found.reads)
+    offsets = grid.parts[name][0].double().mean(dim=0).numpy() @ rounded
+    read = write("sub", write("matmul", draft.given, reads), draft.weight("offsets", offsets), name="waves")
     waves = Waves(draft.writer, read, len(found.waves), len(found.places(keys)))
+    if form.heads:
+        waves.weights = attended(draft, read)
     groups = form.build(waves)
+    if not groups:
+        return None, 0.0
     wanted = grid.parts[name][1].double().numpy()
     features = [value.double().numpy() for value in draft.values(*groups)]
-    directions, share = _fitted(features, wanted)
+    directions, share = fitted(features, wanted)
     total: Ref | None = None
-    rest = wanted.copy()
+    rest = wanted
     for position, (group, values, rows) in enumerate(zip(groups, features, directions, strict=True)):
         label = "writes" if len(groups) == 1 else f"writes_{position + 1}"
-        product = draft.writer.node("matmul", group, draft.weight(label, rows))
-        total = product if total is None else draft.writer.node("add", total, product)
-        rest = rest - values @ rows
+        writes, rounded = draft.directions(label, rows)
+        product = write("matmul", group, writes)
+        total = product if total is None else write("add", total, product)
+        rest = rest - values @ rounded
     assert total is not None
-    value = draft.writer.node("add", total, draft.weight("rest", rest.mean(axis=0)))
+    value = write("add", total, draft.weight("rest", rest.mean(axis=0)))
+    return draft.candidate(value, f"{_told(found, keys, form)} ({share:.1%} of what the part writes)"), share
+
+
+def _told(found: Readout, keys: tuple[int, ...], form: Form) -> str:
     known = [wave.frequency for wave in found.waves if not wave.of_sum]
     sums = [wave.frequency for wave in found.waves if wave.of_sum]
-    told = form.summary.format(
-        keys=_list([found.waves[place].frequency for place in found.places(keys)]), all=_list(known)
-    )
-    if sums:
-        told += f"; waves of the sum at {_list(sums)}"
-    return draft.candidate(value, f"{told} ({share:.1%} of what the part writes)"), share
+    doubled = [found.waves[place].frequency for place in found.places(keys)]
+    others = [wave.frequency for i, wave in enumerate(found.waves) if not wave.of_sum and i not in found.places(keys)]
+    told = form.summary.format(keys=_list(doubled), all=_list([*dict.fromkeys(known)]), others=_list(others))
+    return f"{told}; waves of the sum at {_list(sums)}" if sums else told
 
 
 # ---- what reads it
@@ -286,7 +215,7 @@ def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
     given, output = grid.parts[name]
     if output.ndim != 2 or given.ndim not in (2, 3):
         return None
-    draft, period = _Draft.of(grid, name), grid.period
+    draft, period = Draft.of(grid, name), grid.period
     write = draft.writer.node
     wanted = output.double().numpy()
     first = int(grid.decided.min())
@@ -295,14 +224,15 @@ def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
         return None
     turns = np.exp(2j * np.pi * np.outer(np.arange(first, first + period), keys) / period)
     amplitudes = (classes - classes.mean(axis=1, keepdims=True)) @ np.conj(turns) * 2 / period
-    strengths = np.array([_short(float(size)) for size in np.sqrt((np.abs(amplitudes) ** 2).mean(axis=0))])
+    strengths = np.array([short(float(size)) for size in np.sqrt((np.abs(amplitudes) ** 2).mean(axis=0))])
     parts = np.concatenate([amplitudes.real / strengths, -amplitudes.imag / strengths], axis=1)
     stream = given.double().numpy()
     stream = stream[:, -1] if stream.ndim == 3 else stream
-    (reads,), _ = _fitted([stream[:, None]], parts[:, None])
+    (best,), _ = fitted([stream[:, None]], parts[:, None])
     place = write("select", draft.given, 1, -1, name="last") if given.ndim == 3 else draft.given
-    waves = write("matmul", place, draft.weight("reads", reads))
-    waves = write("sub", waves, draft.weight("offsets", (stream @ reads - parts).mean(axis=0)), name="waves")
+    reads, rounded = draft.directions("reads", best)
+    waves = write("matmul", place, reads)
+    waves = write("sub", waves, draft.weight("offsets", (stream @ rounded - parts).mean(axis=0)), name="waves")
     order = write("arange", 0, len(keys), name="order")
     named = write("lookup", keys, (order,), name="frequencies")
     sizes = write("lookup", tuple(map(float, strengths)), (order,), name="strengths")
@@ -318,12 +248,11 @@ def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
     after = wanted.shape[1] - first - period
     if first or after:
         others = np.delete(wanted, np.arange(first, first + period), axis=1)
-        value = write("pad", value, (first, after), _short(float(others.mean())))
+        value = write("pad", value, (first, after), short(float(others.mean())))
     told = f"class c answers with Σ strength·cos(2πk(c - (a + b))/{period}) for k = {_list(keys)}"
     strongest = ", ".join(f"{size:g}" for size in strengths)
     return draft.candidate(value, f"{told}, strengths {strongest}")
 
 
-def _short(value: float) -> float:
-    """The number with three digits."""
-    return float(f"{value:.3g}")
+def _list(numbers: Sequence[object]) -> str:
+    return ", ".join(map(str, numbers))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pellucid.code.writing import Writer
-from pellucid.ir.graph import Ref
+from pellucid.ir.graph import Arg, Ref
 
 SMALLEST = 1e-6
 """Waves shorter than this have no angle."""
@@ -20,17 +20,24 @@ SMALLEST = 1e-6
 
 @dataclass
 class Waves:
-    """The waves that a part has read, [batch, position, twice]: all cosine parts, then all sine parts; those of single
-    tokens at key frequencies stand first."""
+    """The waves that a part has read.
+
+    Attributes:
+        value: [batch, position, twice], all cosine parts, then all sine parts.
+        count: how many waves; those of single tokens at key frequencies stand first.
+        keys: how many those are.
+        weights: for each head and position how much the head takes of it, [batch, position, head]; None without heads.
+    """
 
     writer: Writer
     value: Ref
     count: int
     keys: int
+    weights: Ref | None = None
 
-    def node(self, op: str, *args: object, name: str = "") -> Ref:
+    def node(self, op: str, *args: Arg, name: str = "") -> Ref:
         """Write a node."""
-        return self.writer.node(op, *args, name=name)  # type: ignore[arg-type]
+        return self.writer.node(op, *args, name=name)
 
     def halves(self, value: Ref, most: int) -> tuple[Ref, Ref]:
         """The cosine and sine parts of the first `most` waves."""
@@ -45,11 +52,13 @@ class Waves:
 
 @dataclass(frozen=True)
 class Form:
-    """From waves to groups of features, each [batch, position or 1, features]; `summary` says what is computed."""
+    """From waves to groups of features, each [batch, position or 1, features]; `summary` says what is computed, `heads`
+    whether the weights of heads are needed."""
 
     name: str
     summary: str
     build: Callable[[Waves], tuple[Ref, ...]]
+    heads: bool = False
 
 
 def _doubled(waves: Waves, power: int, most: int) -> Ref:
@@ -63,8 +72,21 @@ def _doubled(waves: Waves, power: int, most: int) -> Ref:
     return waves.both(cosine, sine, "doubled")
 
 
+def _others(waves: Waves) -> tuple[Ref, ...]:
+    """The waves that are not doubled."""
+    if waves.count == waves.keys:
+        return ()
+    u = waves.node("slice_axis", waves.value, -1, waves.keys, waves.count)
+    v = waves.node("slice_axis", waves.value, -1, waves.count + waves.keys, 2 * waves.count)
+    return (waves.both(u, v, "others"),)
+
+
 def _pizza(waves: Waves) -> tuple[Ref, ...]:
     return (_doubled(waves, 1, waves.keys),)
+
+
+def _pizza_and_others(waves: Waves) -> tuple[Ref, ...]:
+    return _doubled(waves, 1, waves.keys), *_others(waves)
 
 
 def _pizza_and_waves(waves: Waves) -> tuple[Ref, ...]:
@@ -83,16 +105,25 @@ def _total(waves: Waves) -> tuple[Ref, ...]:
     return (waves.node("total", waves.value, (1,), True, name="total"),)
 
 
-def _total_and_own(waves: Waves) -> tuple[Ref, ...]:
-    return *_total(waves), waves.value
+def _taken(waves: Waves) -> tuple[Ref, ...]:
+    if waves.weights is None:
+        return ()
+    taken = waves.node("einsum", "bph,bpw->bhw", (waves.weights, waves.value), name="taken")
+    return (waves.node("unsqueeze", waves.node("flatten", taken, 1, -1), 1),)
+
+
+def _taken_and_total(waves: Waves) -> tuple[Ref, ...]:
+    return (*_taken(waves), *_total(waves)) if waves.weights is not None else ()
 
 
 _PIZZA = "doubles the angles of waves {keys}, each keeping its length"
 _CLOCK = "doubles the angles of waves {keys}, squaring their lengths"
+_HEADS = "each head takes waves {all} from the positions where its own wave is high"
 
 POSITIONWISE = (
     Form("pizza", _PIZZA, _pizza),
     Form("clock", _CLOCK, _clock),
+    Form("pizza and others", f"{_PIZZA}; passes on waves {{others}}", _pizza_and_others),
     Form("pizza and waves", f"{_PIZZA}; passes on waves {{all}}", _pizza_and_waves),
     Form("clock and waves", f"{_CLOCK}; passes on waves {{all}}", _clock_and_waves),
 )
@@ -100,6 +131,7 @@ POSITIONWISE = (
 
 MIXING = (
     Form("total", "adds up waves {all} of all positions", _total),
-    Form("total and own", "adds up waves {all} of all positions, and gives each its own once more", _total_and_own),
+    Form("heads", _HEADS, _taken, heads=True),
+    Form("heads and total", f"{_HEADS}, and some of all", _taken_and_total, heads=True),
 )
 """What a part can do that moves waves between positions."""
