@@ -202,6 +202,7 @@ CASES: dict[str, list[Case]] = {
         case((True, False), (whole(5, low=0, high=2),)),
     ],
     "positions": [case(whole(3, 4)), case(real(2, 5, 3))],
+    "lengths": [case(whole(3, 4)), case(real(2, 5, 3))],
     "queries": [case(whole(3, 4))],
     "keys": [case(whole(3, 4))],
     "all_pairs": [case(whole(3, 4))],

@@ -31,7 +31,7 @@ from pellucid.errors import CannotRun, InvalidProgram
 from pellucid.ir.bits import code_bits
 from pellucid.ir.program import Reading
 
-NONE = 0.3
+NONE = 0.1
 """Outputs that stay below this share of the largest decide nothing."""
 
 SURE = (0.3, 0.02)
@@ -42,6 +42,10 @@ ONE_HOT = 0.1
 """Outputs this near 0 and 1 are read as such, not only by their largest."""
 
 EXACT = 1e-4
+
+LEFT_OUT = 2
+"""So many of the greatest lengths are left out in turn when rules are read off: compiled networks hesitate there first,
+and what holds on the others may be shorter. All lengths are kept when the program is measured."""
 
 SLACK = 0.01
 """How far numbers may be off a formula, as a share of the largest."""
@@ -69,8 +73,31 @@ def propose_attention(part: Part, seconds: float) -> Candidate | str:
         return f"it cannot be asked about sequences of other lengths ({error})"
     if isinstance(outputs, str):
         return outputs
-    known, remarks = _variables(runs, corpus, deadline)
-    answer = _answer(outputs, known, deadline)
+    best: Candidate | None = None
+    reasons: list[str] = []
+    for left_out in range(min(LEFT_OUT + 1, len(corpus.groups))):
+        made = _program(part, corpus, len(corpus.groups) - left_out, runs, outputs, deadline)
+        if isinstance(made, str):
+            reasons.append(made)
+            continue
+        if best is None or made.reading.bits < best.reading.bits:
+            best = made
+        if made.reading.budget <= EXACT and made.reading.measure == "difference":
+            break
+    return best or "; ".join(dict.fromkeys(reasons))
+
+
+def _program(
+    part: Part,
+    corpus: Corpus,
+    fitted: int,
+    runs: Sequence[tuple[HeadRun, ...]],
+    outputs: _Outputs,
+    deadline: float,
+) -> Candidate | str:
+    """A program read off the shorter sequences, that holds on all."""
+    known, remarks = _variables(runs, corpus, fitted, deadline)
+    answer = _answer(outputs, corpus.first(fitted).places, known, deadline)
     if isinstance(answer, str):
         return "; ".join([answer, *remarks])
     try:
@@ -103,11 +130,13 @@ def _asked(part: Part, corpus: Corpus) -> tuple[list[tuple[HeadRun, ...]], _Outp
     return runs, _Outputs(corpus.flat(values), np.concatenate(firsts) if firsts else None)
 
 
-def _variables(runs: Sequence[tuple[HeadRun, ...]], corpus: Corpus, deadline: float) -> tuple[Known, list[str]]:
+def _variables(
+    runs: Sequence[tuple[HeadRun, ...]], corpus: Corpus, fitted: int, deadline: float
+) -> tuple[Known, list[str]]:
     """All variables that heads add, and why some heads add none."""
     known, remarks = given_variables(corpus), []
     for i, head in enumerate(zip(*runs, strict=True)):
-        made = read_head(head, corpus, known, deadline)
+        made = read_head(head, corpus, fitted, known, deadline)
         if isinstance(made, str):
             remarks.append(f"head {i}: {made}")
             continue
@@ -120,7 +149,7 @@ def _variables(runs: Sequence[tuple[HeadRun, ...]], corpus: Corpus, deadline: fl
 # ---- what is put out
 
 
-def _answer(outputs: _Outputs, known: Known, deadline: float) -> Answer | str:
+def _answer(outputs: _Outputs, places: int, known: Known, deadline: float) -> Answer | str:
     if outputs.values.shape[1] == 1:
         return _number(outputs, known)
     scale = float(np.abs(outputs.values).max())
@@ -130,7 +159,7 @@ def _answer(outputs: _Outputs, known: Known, deadline: float) -> Answer | str:
     margin = (ordered[:, -1] - ordered[:, -2]) / scale
     reason = "its outputs decide nothing"
     for least in SURE:
-        sure = silent | (margin >= least)
+        sure = (silent | (margin >= least)) & (np.arange(len(decided)) < places)
         expr = expressed(decided, sure, known, deadline) if sure.any() else None
         if expr is None:
             reason = "no expression for the decision"

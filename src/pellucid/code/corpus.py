@@ -58,6 +58,15 @@ class Corpus:
         """How long the sequence of each position is."""
         return np.concatenate([np.full(group.size, group.shape[1]) for group in self.groups])
 
+    @property
+    def places(self) -> int:
+        """How many positions all sequences have together."""
+        return sum(group.size for group in self.groups)
+
+    def first(self, groups: int) -> Corpus:
+        """Only the first groups: the shorter sequences."""
+        return Corpus(self.groups[:groups], self.beginning)
+
     def inputs(self) -> Iterator[Int64[torch.Tensor, "sequence place"]]:
         """The groups as the network takes them."""
         for group in self.groups:
@@ -67,7 +76,7 @@ class Corpus:
     def grids(self, column: Shaped[np.ndarray, " places"]) -> Iterator[Shaped[np.ndarray, "sequence position"]]:
         """Values at all positions, group by group."""
         start = 0
-        for group in self.groups:
+        for group in self.groups:  # columns of longer corpora begin alike
             yield column[start : start + group.size].reshape(group.shape)
             start += group.size
 

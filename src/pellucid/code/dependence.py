@@ -23,7 +23,7 @@ from pellucid.code.tables import MAX_ROWS, express
 Column = Int64[np.ndarray, " rows"]
 Columns = Mapping[str, Column]
 
-LARGEST_SET = 3
+LARGEST_SET = 4
 """Most variables of a function."""
 
 SETS = 6

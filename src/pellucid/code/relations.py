@@ -185,18 +185,45 @@ def _ordered(rows: Rows, key: tuple[str, ...], query: tuple[str, ...], deadline:
     if names != tuple(_plain(name) for name in query) or len(names) > 2:
         return None
     orders = [names] if len(names) == 1 else [names, names[::-1]]
-    found = [
-        Rule(op, expr, expr)
-        for first, *second in orders
-        for down in (False, True)
-        if (expr := _order(rows, first, second, down, deadline)) is not None
-        for op in ("lt", "le", "gt", "ge")
-    ]
-    return min((rule for rule in found if _holds(rule, rows)), key=lambda rule: rule.bits, default=None)
+    for made in (_plain_orders, _ranked_orders):
+        found = [
+            Rule(op, expr, expr)
+            for first, *second in orders
+            for expr in made(rows, first, second, deadline)
+            for op in ("lt", "le", "gt", "ge")
+        ]
+        best = min((rule for rule in found if _holds(rule, rows)), key=lambda rule: rule.bits, default=None)
+        if best is not None:
+            return best
+    return None
 
 
-def _order(rows: Rows, first: str, second: list[str], down: bool, deadline: float) -> Expr | None:
-    """A number for the values of `first` by which keys are below queries, and the second variable to decide ties."""
+def _plain_orders(rows: Rows, first: str, second: list[str], _: float) -> Iterator[Expr]:
+    """The first variable itself, and the second for ties."""
+    yield from _with_ties(rows, Name(first), second)
+
+
+def _ranked_orders(rows: Rows, first: str, second: list[str], deadline: float) -> Iterator[Expr]:
+    """The rank of the values of the first variable among those that are surely selected or not."""
+    for down in (False, True):
+        expr = _rank(rows, first, down, deadline)
+        if expr is not None:
+            yield from _with_ties(rows, expr, second)
+
+
+def _with_ties(rows: Rows, expr: Expr, second: list[str]) -> Iterator[Expr]:
+    if not second:
+        yield expr
+        return
+    sides = [rows.columns[f"{side}{second[0]}"] for side in (AT_KEY, AT_QUERY)]
+    if min(int(side.min()) for side in sides) >= 0:
+        reach = max(int(side.max()) for side in sides) + 1
+        for sign in (1, -1):
+            yield linear([(reach, expr), (sign, Name(second[0]))])
+
+
+def _rank(rows: Rows, first: str, down: bool, deadline: float) -> Expr | None:
+    """A number for the values of `first` by which keys are below queries."""
     below, above = rows.columns[f"{AT_KEY}{first}"], rows.columns[f"{AT_QUERY}{first}"]
     values = np.unique(np.concatenate([below, above]))
     always: Int64[np.ndarray, "values values"] = np.full((len(values), len(values)), -1)
@@ -207,15 +234,4 @@ def _order(rows: Rows, first: str, second: list[str], down: bool, deadline: floa
     surely = (ones > 0) & (zeros == 0)
     rank = surely.sum(0 if down else 1)
     rank = np.searchsorted(np.unique(rank), rank)
-    expr = explain(rank.astype(np.int64), {first: values}, deadline)
-    if expr is None or not second:
-        return expr
-    tie = rows.columns[f"{AT_KEY}{second[0]}"]
-    reach = int(max(tie.max(), rows.columns[f"{AT_QUERY}{second[0]}"].max())) + 1
-    if tie.min() < 0:
-        return None
-    for sign in (1, -1):
-        joint = linear([(reach, expr), (sign, Name(second[0]))])
-        if any(_holds(Rule(op, joint, joint), rows) for op in ("lt", "le", "gt", "ge")):
-            return joint
-    return None
+    return explain(rank.astype(np.int64), {first: values}, deadline)

@@ -98,7 +98,7 @@ class _Sequences:
             return node("positions", self._tokens(), name="indices")
         assert variable.selection is not None
         if variable.name == "length":
-            return node("size", self._tokens(), 1, name="length")
+            return node("lengths", self._tokens(), name="length")
         chosen = self.selection(variable.selection)
         if variable.kind == "width":
             return node("selector_width", chosen, name=variable.name)
@@ -147,9 +147,6 @@ class _Sequences:
         self.need(rule.key)
         self.need(rule.query)
         key = self.writer.array(rule.key, "order")
-        if names_in(rule.query) <= {"length"}:
-            marked = node(rule.op, key, self.writer.write(rule.query))
-            return node("and", node("all_pairs", self._tokens()), node("keys", marked), name="selected")
         query = key if rule.key == rule.query else self.writer.array(rule.query, "wanted")
         return node(rule.op, node("keys", key), node("queries", query), name="selected")
 
@@ -160,8 +157,8 @@ class _Sequences:
             plain = name.removeprefix(AT_KEY).removeprefix(AT_QUERY)
             self.need(Name(plain))
             value = self.writer.known[plain]
-            array = plain != "length" and not self._one_sided(expr)
-            self.writer.known[name] = self.writer.node("keys" if at_key else "queries", value) if array else value
+            side = "keys" if at_key else "queries"
+            self.writer.known[name] = value if self._one_sided(expr) else self.writer.node(side, value)
         found = self.writer.truth(expr, "selected")
         if self._one_sided(expr):
             side = "keys" if any(name.startswith(AT_KEY) for name in names_in(expr)) else "queries"
@@ -172,9 +169,8 @@ class _Sequences:
         return found
 
     def _one_sided(self, expr: Expr) -> bool:
-        """Whether a condition reads variables of keys only, or of queries only (but for the length)."""
-        names = [name for name in names_in(expr) if name.removeprefix(AT_QUERY) != "length"]
-        return len({name.startswith(AT_KEY) for name in names}) < 2
+        """Whether a condition reads variables of keys only, or of queries only."""
+        return len({name.startswith(AT_KEY) for name in names_in(expr)}) < 2
 
 
 def write_program(part: Part, corpus: Corpus, known: Known, answer: Answer) -> Block:
@@ -191,7 +187,7 @@ def write_program(part: Part, corpus: Corpus, known: Known, answer: Answer) -> B
     writer.known["tokens"] = writer.node("slice_axis", ids, 1, skipped, name="tokens") if skipped else ids
     if answer.classes:
         sequences.need(answer.expr)
-        value = _whole(sequences, writer.array(answer.expr, "answer"), answer.expr)
+        value = writer.array(answer.expr, "answer")
     else:
         for name in names_in(answer.expr):
             if known[name].kind == "mean":
@@ -205,14 +201,6 @@ def write_program(part: Part, corpus: Corpus, known: Known, answer: Answer) -> B
     else:
         value = writer.node("unsqueeze", writer.node("cast", value, "float32"), -1)
     return named(part, writer, value)
-
-
-def _whole(sequences: _Sequences, value: Ref, expr: Expr) -> Ref:
-    """The value as an array, even if it is made of the length alone."""
-    if names_in(expr) - {"length"}:
-        return value
-    tokens = sequences.writer.known["tokens"]
-    return sequences.writer.node("add", sequences.writer.node("mul", tokens, 0), value)
 
 
 def _padded(part: Part, skipped: int) -> bool:

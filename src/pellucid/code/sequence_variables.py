@@ -36,6 +36,9 @@ PURE = 0.9
 SAME = 0.03
 """Values this close, as a share of the largest, are one."""
 
+RARE = 0.02
+"""Share of queries for which a part of the network that hesitates may mislead a head."""
+
 PAIRS = 120_000
 """Pairs of positions that a rule is sought on."""
 
@@ -114,17 +117,20 @@ class _Pattern:
     clean: tuple[Bool[np.ndarray, "sequence query"], ...]
 
     @property
-    def most(self) -> int:
-        """The largest number of keys that a query surely selects."""
-        widths = [s.sum(-1)[c] for s, c in zip(self.selected, self.clean, strict=True)]
-        return int(max((w.max(initial=0) for w in widths), default=0))
+    def single(self) -> bool:
+        """Whether hardly any query surely selects several keys."""
+        widths = np.concatenate([s.sum(-1)[c] for s, c in zip(self.selected, self.clean, strict=True)])
+        return bool((widths > 1).mean() <= RARE) if len(widths) else True
 
 
-def read_head(runs: Sequence[HeadRun], corpus: Corpus, known: Known, deadline: float) -> list[Variable] | str:
+def read_head(
+    runs: Sequence[HeadRun], corpus: Corpus, fitted: int, known: Known, deadline: float
+) -> list[Variable] | str:
     """The variables that a head adds to the known ones, none if it moves nothing; or why it cannot be read.
 
     Args:
         runs: the head on each group of the corpus.
+        fitted: of how many groups rules and expressions are read off.
         deadline: of `time.monotonic`.
     """
     tokens, start = _moved(runs, corpus)
@@ -135,9 +141,7 @@ def read_head(runs: Sequence[HeadRun], corpus: Corpus, known: Known, deadline: f
     pattern = _pattern(runs, corpus)
     if isinstance(pattern, str):
         return pattern
-    selection = _selection(pattern, corpus, whole(known), deadline)
-    if selection is None and len(whole(known)) < len(known):
-        selection = _selection(pattern, corpus, known, deadline)
+    selection = _selection(pattern, corpus.first(fitted), known, deadline)
     if selection is None:
         return "no rule for what it selects"
     if apart <= SAME * scale:
@@ -145,7 +149,7 @@ def read_head(runs: Sequence[HeadRun], corpus: Corpus, known: Known, deadline: f
     kinds = _kinds(tokens, start, scale)
     if isinstance(kinds, str):
         return kinds
-    return _carried(kinds, selection, pattern, corpus, known, deadline)
+    return _carried(kinds, selection, pattern, corpus, fitted, known, deadline)
 
 
 def _moved(runs: Sequence[HeadRun], corpus: Corpus) -> tuple[Float[np.ndarray, "places f"], Float[np.ndarray, " f"]]:
@@ -183,7 +187,14 @@ def _gaps(run: HeadRun, skipped: int) -> Float[np.ndarray, "sequence query key"]
     return gaps
 
 
-def _selection(pattern: _Pattern, corpus: Corpus, known: Known, deadline: float) -> Selection | None:
+def _selection(pattern: _Pattern, fit: Corpus, known: Known, deadline: float) -> Selection | None:
+    """The rule over whole numbers, or over means too."""
+    options = [whole(known), known] if len(whole(known)) < len(known) else [known]
+    found = (_selection_over(pattern, fit, variables, deadline) for variables in options)
+    return next((selection for selection in found if selection is not None), None)
+
+
+def _selection_over(pattern: _Pattern, corpus: Corpus, known: Known, deadline: float) -> Selection | None:
     """The rule on surely selected and unselected pairs of visible positions."""
     each = max(1, PAIRS // sum(group.shape[1] ** 2 for group in corpus.groups))
     grids = {name: list(corpus.grids(variable.column)) for name, variable in known.items()}
@@ -267,20 +278,27 @@ def _kinds(tokens: Float[np.ndarray, "places f"], start: Float[np.ndarray, " f"]
 
 
 def _carried(
-    kinds: _Kinds, selection: Selection, pattern: _Pattern, corpus: Corpus, known: Known, deadline: float
+    kinds: _Kinds,
+    selection: Selection,
+    pattern: _Pattern,
+    corpus: Corpus,
+    fitted: int,
+    known: Known,
+    deadline: float,
 ) -> list[Variable] | str:
     """The variables for the values that a head moves."""
+    told = np.arange(len(kinds.labels)) < corpus.first(fitted).places
     if not kinds.numbers:
-        if pattern.most > 1:
+        if not pattern.single:
             return "it mixes values that are no numbers"
-        value = _classes(kinds.labels, known, deadline)
+        value = _classes(np.where(told, kinds.labels, -1), known, deadline)
         if value is None:
             return "no expression for the values that it moves"
         return [_variable("picked", _title("picked", value, selection), selection, value, corpus, known, -1)]
-    value = expressed(kinds.labels, np.ones(len(kinds.labels), bool), known, deadline)
+    value = expressed(kinds.labels, told, known, deadline)
     if value is None:
         return "no expression for the numbers that it moves"
-    if pattern.most <= 1:
+    if pattern.single:
         return [_variable("picked", _title("picked", value, selection), selection, value, corpus, known, 0)]
     made = [_variable("mean", "mean", selection, value, corpus, known)]
     if set(np.unique(kinds.labels)) <= {0, 1}:

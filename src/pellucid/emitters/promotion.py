@@ -90,7 +90,7 @@ class _Typing:
         """Element type of what a node gives, where the program does not say."""
         if node.op in _TRUTH:
             return "bool"
-        if node.op in ("size", "argmax", "positions", "selector_width", "index_of"):
+        if node.op in ("size", "argmax", "positions", "lengths", "selector_width", "index_of"):
             return NUMBERS[int] if node.op == "size" else "int64"
         if node.op in TORCH and (named := _named_type(node)):
             return named

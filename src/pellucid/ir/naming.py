@@ -36,7 +36,7 @@ NOUNS: Mapping[str, str] = {
     "argmax": "best", "concat": "joined", "stack": "stacked", "lookup": "entry", "total": "added", "mean": "average",
     "variance": "spread", "largest": "peak", "smallest": "least", "cumsum": "running", "diff": "change", "cos": "cos",
     "sin": "sin", "zeros": "start", "full": "constant", "split": "part", "unbind": "part", "size": "length",
-    "positions": "indices", "selector_width": "width", "aggregate": "average", "pick": "picked",
+    "positions": "indices", "lengths": "length", "selector_width": "width", "aggregate": "average", "pick": "picked",
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "any_true", "all_true"), "mask"),
     **dict.fromkeys(("is_in", "all_pairs"), "mask"),
 }  # fmt: skip

@@ -15,6 +15,11 @@ def positions(x: Array) -> Array:
     return np.broadcast_to(np.arange(x.shape[1]), x.shape[:2])
 
 
+def lengths(x: Array) -> Array:
+    """How many entries the second axis has, for each entry of the first two axes."""
+    return np.full(x.shape[:2], x.shape[1])
+
+
 def queries(x: Array) -> Array:
     """[batch, query] as the side of a selection that asks: [batch, query, 1]."""
     return x[:, :, None]

@@ -18,6 +18,11 @@ def positions(x: Tensor) -> Tensor:
     return torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
 
 
+def lengths(x: Tensor) -> Tensor:
+    """How many entries the second axis has, for each entry of the first two axes."""
+    return torch.full((x.shape[0], x.shape[1]), x.shape[1], device=x.device)
+
+
 def queries(x: Tensor) -> Tensor:
     """[batch, query] as the side of a selection that asks: [batch, query, 1]."""
     return x[:, :, None]
