@@ -26,8 +26,8 @@ Samples = Sequence[Values]
 class Activity:
     """Standard deviations of what each block writes, entry by entry, and root mean squares of gradients by value."""
 
-    written: tuple[Float[torch.Tensor, " entries"], ...]
-    gradients: Mapping[str, Float[torch.Tensor, " entries"]] = field(default_factory=dict)
+    written: tuple[Float[torch.Tensor, " _"], ...]
+    gradients: Mapping[str, Float[torch.Tensor, " _"]] = field(default_factory=dict)
 
     def followed(self, reading: Reading) -> Float[torch.Tensor, " entries"]:
         """How far the output follows each entry of a reading; ones where it was not measured."""

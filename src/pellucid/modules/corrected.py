@@ -9,6 +9,7 @@ unit, its sums into the other layers. Nothing is left that favours a cut between
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -38,14 +39,32 @@ class CorrectedGraph:
         """The sum of all degrees."""
         return float(self.into.sum())
 
-    def expected(self, x: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:
-        """The expectation times a vector."""
-        sums = np.add.reduceat(self.into * x[:, None], self.starts, axis=0)
-        return np.asarray((self.share * sums.T[self.block_of]).sum(1))
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """The units of each block."""
+        stops = np.append(self.starts[1:], len(self.block_of))
+        return tuple(slice(int(start), int(stop)) for start, stop in zip(self.starts, stops, strict=True))
+
+    @cached_property
+    def rows(self) -> tuple[sparse.csr_matrix, ...]:
+        """The edges of the units of each block."""
+        return tuple(self.adjacency[units] for units in self.slices)
+
+    def sums(self, number: int, x: Float[np.ndarray, " units"]) -> Float[np.ndarray, " blocks"]:
+        """What block `number` sends into each block, each unit weighted by x."""
+        return np.asarray(x[self.slices[number]] @ self.into[self.slices[number]])
+
+    def pull(
+        self, number: int, x: Float[np.ndarray, " units"], sums: Float[np.ndarray, "blocks blocks"]
+    ) -> Float[np.ndarray, " block"]:
+        """B times a vector, for the units of block `number`; `sums` has a row of `sums` for each block."""
+        return np.asarray(self.rows[number] @ x - self.share[self.slices[number]] @ sums[:, number])
 
     def times(self, x: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:
         """B times a vector."""
-        return np.asarray(self.adjacency @ x - self.expected(x))
+        sums = np.array([self.sums(number, x) for number in range(len(self.starts))])
+        expected = [self.share[units] @ sums[:, number] for number, units in enumerate(self.slices)]
+        return np.asarray(self.adjacency @ x - np.concatenate(expected))
 
     def dense(self) -> Float[np.ndarray, "units units"]:
         """B as a whole."""

@@ -1,9 +1,9 @@
 """How large the interfaces between modules are: in weights, and in bits of activation.
 
-In weights: the sums of edges between modules, beside what the layers alone lead one to expect. In bits: what the units of
-one module would have to send another, sample by sample, so that what the other hears is off by at most 1% of its power:
-the rate of a Gaussian source at a distortion (reverse water-filling; Cover & Thomas 2006, ch. 10), with the connections
-taken to be orthogonal.
+In weights: the sums of edges between modules, beside what the layers alone lead one to expect. In bits: what the units
+of one module would have to send another, sample by sample, so that what the other hears is off by at most 1% of its
+power: the rate of a Gaussian source at a distortion (reverse water-filling; Cover & Thomas 2006, ch. 10), with the
+connections taken to be orthogonal.
 """
 
 from __future__ import annotations

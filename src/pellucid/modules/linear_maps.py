@@ -13,7 +13,11 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float, Int
 
-Rows = Float[torch.Tensor, "rows entries"]
+Rows: TypeAlias = Float[torch.Tensor, "rows made"]
+"""Rows over the entries that a map makes."""
+
+Read: TypeAlias = Float[torch.Tensor, "rows given"]
+"""The same rows over the entries that it is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +27,7 @@ class Dense:
     weight: Float[torch.Tensor, "out entries"]
     turned: bool = False
 
-    def before(self, rows: Rows) -> Rows:
+    def before(self, rows: Rows) -> Read:
         """rows · weight."""
         weight = self.weight.to(rows.dtype)
         return rows @ (weight.T if self.turned else weight)
@@ -35,7 +39,7 @@ class Scale:
 
     gain: Float[torch.Tensor, " entries"] | float
 
-    def before(self, rows: Rows) -> Rows:
+    def before(self, rows: Rows) -> Read:
         """Rows with every column scaled."""
         return rows * (self.gain.to(rows.dtype) if isinstance(self.gain, torch.Tensor) else self.gain)
 
@@ -44,7 +48,7 @@ class Scale:
 class Centre:
     """y = x less its mean: what layer norm does before it scales."""
 
-    def before(self, rows: Rows) -> Rows:
+    def before(self, rows: Rows) -> Read:
         """Rows less their mean over columns."""
         return rows - rows.mean(1, keepdim=True)
 
@@ -56,7 +60,7 @@ class Take:
     positions: Int[torch.Tensor, " taken"]
     size: int
 
-    def before(self, rows: Rows) -> Rows:
+    def before(self, rows: Rows) -> Read:
         """Columns put back to where they were taken from, and added there."""
         return rows.new_zeros(rows.shape[0], self.size).index_add_(1, self.positions, rows)
 
@@ -68,7 +72,7 @@ class Place:
     start: int
     size: int
 
-    def before(self, rows: Rows) -> Rows:
+    def before(self, rows: Rows) -> Read:
         """The columns where x stands."""
         return rows[:, self.start : self.start + self.size]
 
@@ -85,7 +89,7 @@ class Positions:
     size: int
     inner: int
 
-    def before(self, rows: Rows) -> Rows:
+    def before(self, rows: Rows) -> Read:
         """The norm over the positions of each entry."""
         return rows.reshape(rows.shape[0], self.outer, self.size, self.inner).square().sum((1, 3)).sqrt()
 
@@ -96,7 +100,7 @@ class Average:
 
     group: Int[torch.Tensor, " entries"]
 
-    def before(self, rows: Rows) -> Rows:
+    def before(self, rows: Rows) -> Read:
         """The column of its group, over the size of the group, for each entry."""
         counts = torch.bincount(self.group, minlength=rows.shape[1]).to(rows.dtype)
         return (rows / counts)[:, self.group]
@@ -106,14 +110,14 @@ Map: TypeAlias = Dense | Scale | Centre | Take | Place | Positions | Average
 Chain: TypeAlias = tuple[Map, ...]
 
 
-def through(rows: Rows, chain: Sequence[Map]) -> Rows:
+def through(rows: Rows, chain: Sequence[Map]) -> Read:
     """Rows multiplied by a chain, outermost map first."""
     for step in chain:
         rows = step.before(rows)
     return rows
 
 
-def rows_through(chain: Sequence[Map], start: int, stop: int, entries: int) -> Rows:
+def rows_through(chain: Sequence[Map], start: int, stop: int, entries: int) -> Read:
     """Rows `start` to `stop` of a chain that makes `entries` entries, as one matrix."""
     first = chain[0] if chain else None
     if isinstance(first, Dense):

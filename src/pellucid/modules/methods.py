@@ -15,7 +15,7 @@ from pellucid.modules.ncut import n_cut
 from pellucid.modules.partition import partition
 from pellucid.modules.regions import region_tree
 from pellucid.modules.spectral import Stop, spectral
-from pellucid.modules.unitgraph import UnitGraph, Weighting, unit_graph
+from pellucid.modules.unitgraph import UnitGraph, unit_graph
 
 NESTING = "nesting"
 """The network's own nesting of modules, which needs no unit graph."""
@@ -56,7 +56,7 @@ def group_units(graph: UnitGraph, method: str = "spectral", *, parts: int | None
 def regions_by(
     method: str = "spectral",
     *,
-    weighting: Weighting = "absolute",
+    weighting: str = "absolute",
     parts: int | None = None,
     seed: int = 0,
     samples: Samples | None = None,

@@ -155,13 +155,14 @@ def _leading(graph: CorrectedGraph) -> Float[np.ndarray, "units starts"]:
 
 def _settled(graph: CorrectedGraph, sides: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:
     """Sides after each layer in turn has gone where it is better off, until none moves or quality falls."""
-    stops = np.append(graph.starts[1:], len(sides))
     quality = graph.quality(sides)
     for _ in range(_ROUNDS):
         moved = sides.copy()
-        for start, stop in zip(graph.starts, stops, strict=True):
-            pull = graph.times(moved)[start:stop]
-            moved[start:stop] = np.where(pull == 0, moved[start:stop], np.sign(pull))
+        sums = np.array([graph.sums(number, moved) for number in range(len(graph.slices))])
+        for number, units in enumerate(graph.slices):
+            pull = graph.pull(number, moved, sums)
+            moved[units] = np.where(pull == 0, moved[units], np.sign(pull))
+            sums[number] = graph.sums(number, moved)
         after = graph.quality(moved)
         if after <= quality + 1e-12:
             break

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from pellucid.modules.linear_maps import rows_through
 from pellucid.modules.survey import CLUSTERS, UnitPlan, unit_plan
 from pellucid.modules.unit_flows import Reading, UnitBlock
 
-Weighting = Literal["absolute", "squared", "activation", "gradient"]
+WEIGHTINGS = ("absolute", "squared", "activation", "gradient")
 """How edges are weighted: |w|; w²; |w| times how far the writer varies; that, times how far the output follows the
 reader."""
 
@@ -88,7 +87,7 @@ class UnitGraph:
 
 def unit_graph(
     graph: Graph,
-    weighting: Weighting = "absolute",
+    weighting: str = "absolute",
     *,
     samples: Samples | None = None,
     strongest: float | None = None,
@@ -107,8 +106,8 @@ def unit_graph(
     Raises:
         BadInput: an unknown weighting, no samples for one that is measured, nothing to partition, or NaN in weights.
     """
-    if weighting not in get_args(Weighting):
-        raise BadInput(f"unknown weighting {weighting!r}; take one of {', '.join(get_args(Weighting))}")
+    if weighting not in WEIGHTINGS:
+        raise BadInput(f"unknown weighting {weighting!r}; take one of {', '.join(WEIGHTINGS)}")
     plan = unit_plan(graph, clusters)
     if not any(block.kind not in ("input", "token", "output") for block in plan.blocks):
         raise BadInput("the network has no hidden units that its outputs depend on; there is nothing to partition")
@@ -160,16 +159,17 @@ class _Edges:
 def _assembled(plan: UnitPlan, weighting: str, activity: Activity | None, strongest: float | None) -> sparse.csr_matrix:
     starts = np.concatenate(([0], np.cumsum([block.size for block in plan.blocks])))
     edges = _Edges()
-    reads = np.zeros(int(starts[-1]))
+    reads = np.zeros(int(starts[-1]))  # the strongest edge that each unit reads
     for reader in range(len(plan.blocks)):
         for writer, squares in _squares(plan, reader, activity):
             values = squares if weighting == "squared" else np.sqrt(squares)
-            reads[starts[reader] : starts[reader + 1]] += values.sum(1)
+            own = slice(int(starts[reader]), int(starts[reader + 1]))
+            reads[own] = np.maximum(reads[own], values.max(1))
             rows, columns = _strongest(values, strongest)
             edges.add(rows + starts[reader], columns + starts[writer], values[rows, columns])
     for pattern, head in plan.couplings:
         nodes = np.arange(plan.blocks[head].size)
-        # a pattern is worth all that it reads: it is never cheaper to cut it from its head than from the rest
+        # no weight lies between a pattern and its head: the edge is as strong as the strongest that the pattern reads
         edges.add(nodes + starts[pattern], nodes + starts[head], reads[starts[pattern] : starts[pattern + 1]])
     if not edges.values or not any(values.any() for values in edges.values):
         raise BadInput("the unit graph has no edges: every weight between units is zero; train the network first")
