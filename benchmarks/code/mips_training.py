@@ -387,10 +387,10 @@ def _kept(path: Path, channels: int, outputs: int) -> tuple[Trained | None, int]
 
 
 def train_shuffled(task: Task, size: Size, seed: int, count: int = 1_000, steps: int = 1_500) -> Net:
-    """A net of a shape, trained on sequences each of which has the answers of another."""
+    """A net of a shape, trained on sequences with their answers shuffled, over sequences and steps."""
     rng, generator = np.random.default_rng([seed, 9]), torch.Generator().manual_seed(seed)
     x = task.draw(rng, count, LENGTH)
-    y = _columns(task.answer(x)[rng.permutation(count)])
+    y = _columns(rng.permutation(task.answer(x).reshape(count * LENGTH, -1)).reshape(count, LENGTH, -1))
     inputs, deep = _columns(x), size.depths[0]
     stack = [w.requires_grad_() for w in _initial(task, y.shape[2], [size], generator)]
     optimiser = _Adam(stack, torch.tensor([3e-3]))

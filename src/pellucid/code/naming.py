@@ -24,7 +24,7 @@ def with_names(program: StepProgram) -> StepProgram:
     updates, starts = _updates(program), dict(program.state)
     plain = [name for name in starts if _PLAIN.fullmatch(name) and name in updates]
     found = {name: _held(name, updates[name], starts[name], program.inputs) for name in plain}
-    totals = {name for name, held in found.items() if held == "running_total"}
+    totals = {name for name, held in found.items() if held in ("running_total", "balance")}
     for name in plain:
         if not found[name] and not starts[name] and _adds_one_of(name, updates[name], totals):
             found[name] = "sum_of_totals"
