@@ -1,0 +1,191 @@
+"""What a network predicts along sequences of tokens: at each position one token, or which tokens may follow.
+
+The network is a function of token ids, and perhaps of position ids, to one number for each token of the vocabulary at
+each position. Where all of these are exactly zero, nothing is asked (a task that scores some positions only puts zeros
+elsewhere). It predicts "signs" if nearly none of its numbers is near zero, "decisions" if the largest has nearly all
+of the softmax; a network that is not decided predicts nothing that a program could be held to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+
+from pellucid.code.propose import Part
+
+Tokens = Int64[np.ndarray, "batch time"]
+
+NOTHING, UNKNOWN = -1, -2
+"""Kinds where nothing is asked, and of signs that were not among those first seen."""
+
+NEAR_ZERO, FEW_NEAR = 1.0, 0.02
+"""Signs are predicted if at most this share of the numbers is this near zero."""
+
+DECIDED = 0.9
+"""Decisions are predicted if the median of the largest probability is at least this."""
+
+AT_ONCE = 64
+"""Sequences that are run together."""
+
+MOST_KINDS = 64
+FEWEST_SEQUENCES, FEWEST_STEPS = 8, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Sequences and what the network predicts on them.
+
+    Attributes:
+        tokens, positions: ids; no positions if the network takes none.
+        kinds: at each position the token that it decides on, or the number of the pattern of signs; `NOTHING` where
+            nothing is asked.
+        patterns: which tokens are positive, for each kind; empty for decisions.
+        measure: "signs" or "decisions".
+        vocabulary: how many tokens there are numbers for.
+        places: which inputs of the function hold tokens and positions.
+    """
+
+    tokens: Tokens
+    positions: Tokens | None
+    kinds: Tokens
+    patterns: Bool[np.ndarray, "kinds vocabulary"]
+    measure: Literal["signs", "decisions"]
+    vocabulary: int
+    places: tuple[int, int | None]
+
+    def given(self) -> dict[str, torch.Tensor]:
+        """The inputs by the names that quantities are written over."""
+        pairs = {"tokens": self.tokens, "positions": self.positions}
+        return {name: torch.from_numpy(value) for name, value in pairs.items() if value is not None}
+
+    def call(self, rows: slice) -> list[torch.Tensor]:
+        """Some of the sequences as the function takes them."""
+        values = {self.places[0]: self.tokens}
+        if self.places[1] is not None and self.positions is not None:
+            values[self.places[1]] = self.positions
+        return [torch.from_numpy(values[place][rows]) for place in sorted(values)]
+
+    @property
+    def asked(self) -> Bool[np.ndarray, "batch time"]:
+        """Where something is asked."""
+        return np.asarray(self.kinds != NOTHING)
+
+
+def observe(part: Part) -> Predicted | str:
+    """What the network predicted on the samples of the search, or why not; empty if it is of another form."""
+    arguments = _arguments(part)
+    if not part.whole or arguments is None or len(part.function.outputs) != 1:
+        return ""
+    outputs = [made[0] for made in part.outputs]
+    pairs = zip(part.inputs, outputs, strict=True)
+    if any(y.ndim != 3 or not y.is_floating_point() or y.shape[:2] != x[0].shape for x, y in pairs):
+        return ""
+    length = max(y.shape[1] for y in outputs)
+    rows = [i for i, y in enumerate(outputs) if y.shape[1] == length]
+    logits = torch.cat([outputs[i] for i in rows]).numpy()
+    tokens, positions = (
+        None if at is None else torch.cat([part.inputs[i][at] for i in rows]).numpy() for at in arguments
+    )
+    if len(logits) < FEWEST_SEQUENCES or length < FEWEST_STEPS:
+        return "too few sequences"
+    asked = (logits != 0).any(-1)
+    measure = _measure(logits[asked])
+    if measure is None:
+        return "the network is not decided: nothing that a program could be held to"
+    patterns = np.zeros((0, logits.shape[2]), dtype=bool)
+    if measure == "signs":
+        patterns = np.unique(logits[asked] > 0, axis=0)
+        if len(patterns) > MOST_KINDS:
+            return f"{len(patterns)} patterns of signs"
+    kinds = kinds_of(logits, patterns, measure)
+    assert tokens is not None
+    return Predicted(tokens, positions, kinds, patterns, measure, logits.shape[2], arguments)
+
+
+def _arguments(part: Part) -> tuple[int, int | None] | None:
+    """Which inputs hold tokens and positions: those that go up by one are positions."""
+    first = part.inputs[0]
+    if not 1 <= len(first) <= 2 or any(not isinstance(x, torch.Tensor) for x in first):
+        return None
+    if any(x.ndim != 2 or x.is_floating_point() or x.dtype == torch.bool or x.shape != first[0].shape for x in first):
+        return None
+    if len(first) == 1:
+        return 0, None
+    rising = [float((x.diff(dim=1) == 1).double().mean()) for x in first]
+    return (1, 0) if rising[0] > rising[1] else (0, 1)
+
+
+def _measure(logits: Float[np.ndarray, "rows vocabulary"]) -> Literal["signs", "decisions"] | None:
+    if not len(logits):
+        return None
+    if (np.abs(logits) < NEAR_ZERO).mean() <= FEW_NEAR:
+        return "signs"
+    largest = torch.from_numpy(logits).softmax(-1).amax(-1).median()
+    return "decisions" if float(largest) >= DECIDED else None
+
+
+def kinds_of(
+    logits: Float[np.ndarray, "batch time vocabulary"],
+    patterns: Bool[np.ndarray, "kinds vocabulary"],
+    measure: Literal["signs", "decisions"],
+) -> Tokens:
+    """What is predicted at each position (see `Predicted.kinds`)."""
+    asked = (logits != 0).any(-1)
+    if measure == "decisions":
+        return np.where(asked, logits.argmax(-1), NOTHING)
+    numbers = {pattern.tobytes(): i for i, pattern in enumerate(patterns)}
+    positive = logits[asked] > 0
+    kinds = np.full(asked.shape, NOTHING, dtype=np.int64)
+    kinds[asked] = [numbers.get(row.tobytes(), UNKNOWN) for row in positive]
+    return kinds
+
+
+def ask(part: Part, like: Predicted, tokens: Tokens, positions: Tokens | None) -> Predicted:
+    """What the network predicts on other sequences."""
+    asked = replace(like, tokens=tokens, positions=positions)
+    made = [part.run(asked.call(slice(i, i + AT_ONCE)))[0].numpy() for i in range(0, len(tokens), AT_ONCE)]
+    kinds = np.concatenate([kinds_of(logits, like.patterns, like.measure) for logits in made])
+    return replace(asked, kinds=kinds)
+
+
+def joined(parts: Sequence[Predicted]) -> Predicted:
+    """Several sets of sequences as one."""
+    tokens, kinds = (np.concatenate([getattr(p, name) for p in parts]) for name in ("tokens", "kinds"))
+    positions = [p.positions for p in parts if p.positions is not None]
+    return replace(parts[0], tokens=tokens, positions=np.concatenate(positions) if positions else None, kinds=kinds)
+
+
+def ending(predicted: Predicted) -> int | None:
+    """The token from which on nothing is asked, in nearly all sequences, if there is one."""
+    best, most = None, 0
+    for token in np.unique(predicted.tokens).tolist():
+        over = (predicted.tokens == token).cumsum(1) > 0
+        if not (over & predicted.asked).any() and over.any(1).mean() >= DECIDED and int(over.sum()) > most:
+            best, most = int(token), int(over.sum())
+    return best
+
+
+def over(predicted: Predicted, end: int | None) -> Bool[np.ndarray, "batch time"]:
+    """Positions from the ending token on."""
+    if end is None:
+        return np.zeros(predicted.tokens.shape, dtype=bool)
+    return np.asarray((predicted.tokens == end).cumsum(1) > 0)
+
+
+def shifted(predicted: Predicted, end: int | None, times: int, seed: int = 0) -> tuple[Tokens, Tokens | None]:
+    """The same tokens at other position ids, within those that were seen: `times` copies of all."""
+    tokens = np.repeat(predicted.tokens, times, axis=0)
+    if predicted.positions is None:
+        return tokens, None
+    live = ~over(predicted, end)
+    top = int(predicted.positions[live].max(initial=0))
+    length = np.repeat(live.sum(1), times)
+    rng = np.random.default_rng(seed)
+    start = (rng.random(len(tokens)) * (top - length + 1).clip(1)).astype(np.int64)
+    places: Tokens = (start[:, None] + np.arange(tokens.shape[1])).clip(0, top)
+    return tokens, places
