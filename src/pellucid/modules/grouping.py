@@ -44,7 +44,7 @@ def connected(graph: UnitGraph) -> Int[np.ndarray, " used"]:
 
 
 def grouped(
-    graph: UnitGraph, parts: Sequence[Int[np.ndarray, " part"]], method: str, null: AgainstNull | None = None
+    graph: UnitGraph, parts: Sequence[Int[np.ndarray, " _"]], method: str, null: AgainstNull | None = None
 ) -> Grouping:
     """A grouping from lists of units, numbered in the order of their first unit; the others belong to nobody.
 

@@ -2,7 +2,7 @@
 
 Between every two layers the weights are dealt out anew. Where most are present, what is permuted is each weight over
 what its two units lead one to expect, so that strong units stay strong; where few are, edges keep one end and swap the
-other, so that every unit keeps as many as it had.
+other, so that every unit keeps as many as it had, of about the same strength.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ def shuffled(
         if len(edges) >= _DENSE * room:
             i, j, weights = _dealt(i, j, weights, (int(sizes[own]), int(sizes[other])), own == other, rng)
         else:
-            j = rng.permutation(j)
+            means = np.bincount(j, weights) / np.maximum(np.bincount(j), 1)
+            swapped = rng.permutation(len(j))
+            weights = weights / means[j] * means[j[swapped]]
+            j = j[swapped]
         rows.append(i + firsts[own])
         columns.append(j + firsts[other])
         values.append(weights)

@@ -73,7 +73,7 @@ def spectral(graph: UnitGraph, stop: Stop | None = None, seed: int = 0) -> Group
     if stop.parts is not None and not 1 <= stop.parts <= len(used):
         raise BadInput(f"{len(used)} connected units cannot be split into {stop.parts} parts")
     waiting = [(used, _best(graph, used, stop, seed))]
-    done: list[Int[np.ndarray, " part"]] = []
+    done: list[Int[np.ndarray, " _"]] = []
     found: AgainstNull | None = waiting[0][1].null
     while waiting and len(waiting) + len(done) < (stop.parts or stop.most):
         place = max(range(len(waiting)), key=lambda i: _worth(graph, *waiting[i]))
@@ -92,7 +92,7 @@ def _worth(graph: UnitGraph, units: Int[np.ndarray, " part"], split: Split) -> f
     return split.quality * float(graph.adjacency[units][:, units].sum())
 
 
-def _accepted(split: Split, halves: list[Int[np.ndarray, " part"]], stop: Stop) -> bool:
+def _accepted(split: Split, halves: list[Int[np.ndarray, " _"]], stop: Stop) -> bool:
     if stop.parts is not None:
         return min(map(len, halves)) > 0
     return min(map(len, halves)) >= stop.smallest and split.null is not None and split.null.z >= stop.z
