@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from pellucid.train.weights import shrink
 Tensors = dict[str, Shaped[torch.Tensor, "..."]]
 
 
+@runtime_checkable
 class Regulariser(Protocol):
     """What a training loop calls: `add` before the optimiser's step, `shrink` after it with its learning rate."""
 

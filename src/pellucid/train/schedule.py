@@ -220,7 +220,7 @@ def _write(found: Trained, directory: Path) -> None:
                for name, value in dataclasses.asdict(found.figures).items()}  # fmt: skip
     facts = {"method": found.method, "seed": found.seed, "restart": found.restart, "figures": figures,
              "regions": {name: part.tolist() for name, part in labels.items()}}  # fmt: skip
-    _replace(directory / "result.json", json.dumps(facts, indent=1, sort_keys=True))
+    _replace(directory / "result.json", json.dumps(facts, indent=1))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -57,8 +57,8 @@ class Plan:
     batch: int = 256
     rate: float = 6e-3
     cooling: float = 0.3
-    sparsity: float = 0.3
-    kept: float = 0.01
+    sparsity: float = 0.2
+    kept: float = 0.1
     warm: float = 0.4
     severed: float = 0.6
     strength: float = 0.0

@@ -17,7 +17,7 @@ from torch.nn.functional import softshrink
 
 from pellucid.train.layers import Layer
 
-Mask = Bool[torch.Tensor, "out in *kernel"]
+Mask = Bool[torch.Tensor, "..."]
 
 
 @torch.no_grad()
