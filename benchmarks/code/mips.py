@@ -8,19 +8,20 @@ net itself does its task. Controls: random weights of the same shapes, and the s
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from mips_tasks import TASKS, Task, Whole
-from mips_training import LENGTH, Net, Trained, obtain, parameters, train_shuffled
+from mips_training import LENGTH, Effort, Net, Trained, cache, obtain, parameters, train_shuffled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -37,8 +38,8 @@ DECOMPILED, SECONDS, RATIO = 56, 60.0, 50.0
 DENOMINATORS = range(1, 17)
 """Numbers with these denominators are no weights: a formula with others is the net's weights in another form."""
 
-CONTROLS = 3
-"""Every third net has controls."""
+CONTROLS = 4
+"""Every fourth net has controls."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,17 @@ def measure(task: Task, trained: Trained, seed: int) -> Found:
             agrees, lines_of(program), (bits_below(program, program.entry), reading.bits), seconds,
             "" if left == 0.0 else " / ".join(tried),
         )  # fmt: skip
+
+
+def measured(task: Task, trained: Trained, seed: int, resume: bool) -> Found:
+    """`measure`, or what it gave in the run that is gone on with."""
+    path = cache() / f"seed-{seed}" / f"{task.name}.json"
+    if resume and path.is_file():
+        told = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(path.read_text()).items()}
+        return Found(task, trained, **told)
+    found = measure(task, trained, seed)
+    path.write_text(json.dumps({f.name: getattr(found, f.name) for f in fields(found)[2:]}))
+    return found
 
 
 def decompiled(
@@ -147,26 +159,31 @@ def row_of(found: Found) -> list[object]:
     ]
 
 
-def control(trained: Trained, task: Task, seed: int) -> tuple[str, str]:
+def control(trained: Trained, task: Task, seed: int, resume: bool) -> tuple[str, str]:
     """How a net of random weights and one trained on shuffled answers were read; empty where they were not."""
-    read = []
+    path, read = cache() / f"seed-{seed}" / f"{task.name}.control.json", []
+    if resume and path.is_file():
+        random, shuffled = json.loads(path.read_text())
+        return random, shuffled
     for net in (randomised(trained.net, seed), train_shuffled(task, trained.size, seed)):
         program, _ = decompiled(net, task, seed)
         code = [reading for reading in program[program.entry].readings if reading.kind == "code"]
         read.append(code[0].method if code and not has_weights(code[0].body) else "")
     say(f"control {task.name}: {read}")
+    path.write_text(json.dumps(read))
     return read[0], read[1]
 
 
-def controls(found: Sequence[Found], seed: int, outcome: Outcome) -> Table:
+def controls(found: Sequence[Found], seed: int, resume: bool, outcome: Outcome) -> Table:
     """Nets that nobody trained on anything that is a function: none may be read."""
     rows = []
-    for one in found[::CONTROLS]:
-        random, shuffled = control(one.trained, one.task, seed)
+    chosen = set(list(TASKS)[::CONTROLS])
+    for one in (one for one in found if one.task.name in chosen):
+        random, shuffled = control(one.trained, one.task, seed, resume)
         met = outcome.require(not random and not shuffled, f"control {one.task.name}: read as {random or shuffled}")
         rows.append([one.task.name, random or "none", shuffled or "none", met])
     text = (
-        f"Controls: every {CONTROLS}rd shape with random weights, and trained on 1,000 sequences with shuffled "
+        f"Controls: every {CONTROLS}th shape with random weights, and trained on 1,000 sequences with shuffled "
         "answers. Formulas with arbitrary real numbers, which some tiny nets are, count as weights, here as above."
     )
     return Table(text, ("shape of", "random weights", "shuffled answers", "met"), rows)
@@ -194,21 +211,27 @@ def summary(found: Sequence[Found], missing: Sequence[tuple[Task, Trained]], out
 
 def main() -> int:
     """Train, decompile, then the controls."""
-    more = (("--seed", "of the nets and of all sequences (0)"), ("--tasks", "names, with commas between (all)"))
+    more = (
+        ("--seed", "of the nets and of all sequences (0)"),
+        ("--tasks", "names, with commas between (all)"),
+        ("--resume", "yes: take what an interrupted run has measured as it is"),
+        ("--attempts", "at training a net, at most (2)"),
+    )
     chosen, started, outcome = options(__doc__, *more), time.monotonic(), Outcome()
-    seed, found, missing = int(chosen.seed or 0), [], []
+    seed, resume, found, missing = int(chosen.seed or 0), chosen.resume == "yes", [], []
+    effort = Effort(attempts=Effort.attempts[: int(chosen.attempts or len(Effort.attempts))])
     for name in chosen.tasks.split(",") if chosen.tasks else TASKS:
-        task, trained = TASKS[name], obtain(TASKS[name], seed)
+        task, trained = TASKS[name], obtain(TASKS[name], seed, effort)
         if not trained.perfect:
             missing.append((task, trained))
             say(f"{name}: not trained, {trained.wrong:.3%} wrong")
             continue
-        found.append(measure(task, trained, seed))
+        found.append(measured(task, trained, seed, resume))
         say(f"{row_of(found[-1])}")
     text = f"Seed {seed}. A net holds to, and a program agrees up to, at most length {FAR} ({LONG:,} sequences)."
     outcome.tables.append(Table(text, COLUMNS, [row_of(one) for one in found]))
     summary(found, missing, outcome)
-    outcome.tables.append(controls(found, seed, outcome))
+    outcome.tables.append(controls(found, seed, resume, outcome))
     return publish("code/mips" if not seed else f"code/mips-{seed}", TITLE, BAR, outcome, started, chosen.write)
 
 

@@ -140,8 +140,10 @@ def _is_square(x: Column) -> Column:
     return np.isin(x, np.arange(10) ** 2)
 
 
+SMALLER = Shapes((1, 2, 3), (2, 2), (16, 32))
+LARGER = Shapes((2, 3, 4), (2, 2), (32,))
+LARGEST = Shapes((3, 4, 6), (2, 2), (32,))
 FINITE = Shapes((1, 2, 3), (2, 2), (8, 16, 32))
-POINT = Shapes((1, 2), (1, 2), (4, 8, 16))
 
 
 def _register(lags: int) -> Shapes:
@@ -154,11 +156,10 @@ def _of_digits() -> list[Task]:
         for b in range(2, 8)
     ]
     sums = [
-        Task(f"sum_mod_{m}", ((0, m - 1),), _kept(lambda s, x, m=m: (s + x) % m), (0,), FINITE) for m in range(3, 9)
+        Task(f"sum_mod_{m}", ((0, m - 1),), _kept(lambda s, x, m=m: (s + x) % m), (0,), FINITE if m < 6 else LARGER)
+        for m in range(3, 9)
     ]
-    divisions = [
-        Task(f"divide_by_{d}", (BIT,), _quotient(d), (0,), Shapes((1, 2, 3), (2, 2), (16, 32))) for d in (3, 5, 7)
-    ]
+    divisions = [Task(f"divide_by_{d}", (BIT,), _quotient(d), (0,), SMALLER if d < 5 else LARGEST) for d in (3, 5, 7)]
     return [*adders, *sums, *divisions]
 
 
@@ -191,7 +192,7 @@ def _of_numbers() -> list[Task]:
         Task("gravity", ((-3, 3),), _moving(lambda x, s: x - 1), (0, 0), Shapes((2, 3))),
         Task("spring", ((-3, 3),), _moving(lambda x, s: x - s), (0, 0), Shapes((2, 3))),
         Task("magnetic", ((-3, 3), (-3, 3)), _magnetic, (0, 0, 0, 0), Shapes((4, 5))),
-        Task("dither", ((0, 4),), _dither, (0,), Shapes((1, 2, 3), (2, 2), (16, 32))),
+        Task("dither", ((0, 4),), _dither, (0,), Shapes((2, 3, 4), (2, 2), (16, 32))),
     ]  # fmt: skip
 
 
