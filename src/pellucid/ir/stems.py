@@ -37,14 +37,13 @@ def stem_of(writer: Writer, node: Node, position: int) -> str:
     if node.op in ("size", "arange"):
         return _axis_name(writer, node) if node.op == "size" else NOUNS["arange"]
     inherited = _inherited(writer, node, value)
-    if node.op in _SAME_THING and inherited:
+    if node.op in _SAME_THING and inherited and not (node.op == "cast" and given_name(value)):
         return inherited
     called = re.sub(r"_\d+$", "", node.function)
     wish = last_part(called) if node.op == "call" else _module_name(writer, node, value)
     wish = "" if wish in TORCH or len(node.outputs) > 1 else wish
-    wish = wish or purpose(
-        value, lambda one: writer.readers.get(one, []), lambda user: writer.style.callee(user).inputs
-    )
+    asked = purpose(value, lambda one: writer.readers.get(one, []), lambda user: writer.style.callee(user).inputs)
+    wish = wish or ("" if asked == "mask" and given_name(value) else asked)
     if not wish and node.op == "call" and len(node.outputs) > 1:
         wish = writer.style.callee(node).outputs[position]
     wish = wish or given_name(value)
