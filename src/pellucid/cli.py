@@ -113,6 +113,31 @@ def report(directory: Annotated[Path, typer.Argument(help="what decompile wrote"
 
 
 @app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="modular, none, l1, n-cut, bimt, top-k, or random for the control")],
+    recipe: Annotated[str, typer.Option(help="what is trained on what: double-digits")] = "double-digits",
+    seed: Annotated[int, typer.Option(help="seed of weights, samples and shuffles")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="directory to write, or to resume")] = Path("trained"),
+    steps: Annotated[Optional[int], typer.Option(help="steps of each run, else the recipe's")] = None,  # noqa: UP045
+    restarts: Annotated[Optional[int], typer.Option(help="runs to choose from, else the recipe's")] = None,  # noqa: UP045
+) -> None:
+    """Train a network that comes apart, or a baseline; a run that was stopped is resumed from its directory."""
+    from pellucid.train import displayed, planned
+    from pellucid.train import recipe as recipe_of
+    from pellucid.train import train as train_task
+
+    chosen = planned(recipe_of(recipe), steps=steps, restarts=restarts)
+    with _interruptible("the same command resumes it"), displayed(console) as report:
+        found = train_task(chosen.task, method, plan=chosen.plan, seed=seed, directory=output, report=report)
+    figures = found.figures
+    console.print(
+        f"accuracy {figures.accuracy:.2%}, interface {figures.interface:.2%}, accuracy without it"
+        f" {figures.accuracy_cut:.2%}, z {figures.z:.1f}\nnetwork: {output / 'network.safetensors'}",
+        markup=False,
+    )
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="directory to write")] = Path("pellucid-out"),
 ) -> None:
@@ -125,12 +150,12 @@ def demo(
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(after: str = "nothing was half written") -> Iterator[None]:
     """Ctrl-C ends the command with one line."""
     try:
         yield
     except KeyboardInterrupt:
-        Console(stderr=True).print("pellucid: interrupted; nothing was half written")
+        Console(stderr=True).print(f"pellucid: interrupted; {after}")
         sys.exit(130)
 
 

@@ -4,8 +4,9 @@ modularity = pellucid.train.Modularity(model, (x,), start=1000)   # add() after 
 trained = pellucid.train.train(pellucid.train.recipe("double-digits").task)
 """
 
+from pellucid.train.display import displayed
 from pellucid.train.modularity import Modularity
-from pellucid.train.recipes import RECIPES, Recipe, recipe
+from pellucid.train.recipes import RECIPES, Recipe, planned, recipe
 from pellucid.train.run import Diverged, Progress
 from pellucid.train.schedule import METHODS, Figures, Trained, train
 from pellucid.train.task import Plan, Task
@@ -21,6 +22,8 @@ __all__ = [
     "Recipe",
     "Task",
     "Trained",
+    "displayed",
+    "planned",
     "recipe",
     "train",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -86,6 +86,16 @@ def _pictures() -> tuple[Float[torch.Tensor, "pictures 64"], Int[torch.Tensor, "
 
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {"double-digits": double_digits}
+
+
+def planned(chosen: Recipe, *, steps: int | None = None, restarts: int | None = None) -> Recipe:
+    """A recipe with another number of steps or restarts.
+
+    Raises:
+        BadInput: fewer than one.
+    """
+    given = {name: number for name, number in (("steps", steps), ("restarts", restarts)) if number is not None}
+    return replace(chosen, plan=replace(chosen.plan, **given))
 
 
 def recipe(name: str) -> Recipe:

@@ -150,14 +150,15 @@ def train(
         BadInput: an unknown method, a network with nothing to partition, or a folder with another run.
         Diverged: the loss is no longer finite.
     """
-    plan = plan or Plan()
     if method not in METHODS:
         raise BadInput(f"unknown method {method!r}; take one of {', '.join(METHODS)}")
+    plan = plan or Plan()
+    plan = plan if method in _RESTARTED else dataclasses.replace(plan, restarts=1)
     if directory is not None:
         _claim(directory, {"task": task.name, "method": method, "seed": seed, "plan": dataclasses.asdict(plan)})
     best: Trained | None = None
     with torch.random.fork_rng(devices=[]):
-        for restart in range(plan.restarts if method in _RESTARTED else 1):
+        for restart in range(plan.restarts):
             folder = None if directory is None else directory / f"restart-{restart}"
             run = Run(task, method, plan, seed, restart, folder, report)
             METHODS[method](run)
