@@ -38,6 +38,9 @@ SURE = (0.3, 0.02)
 """A decision counts as sure from this distance to the second largest output on, as a share of the largest of all; the
 second where the first leaves too little to tell."""
 
+MOST_SILENT = 0.1
+"""A decision reading may miss at most this share of places, all of them such at which the network decides nothing."""
+
 ONE_HOT = 0.1
 """Outputs this near 0 and 1 are read as such, not only by their largest."""
 
@@ -97,7 +100,7 @@ def _program(
 ) -> Candidate | str:
     """A program read off the shorter sequences, that holds on all."""
     known, remarks = _variables(runs, corpus, fitted, deadline)
-    answer = _answer(outputs, corpus.first(fitted).places, known, deadline)
+    answer = _answer(part, outputs, corpus.first(fitted).places, known, deadline)
     if isinstance(answer, str):
         return "; ".join([answer, *remarks])
     try:
@@ -105,6 +108,9 @@ def _program(
     except InvalidProgram as error:
         return str(error)
     summary = f"gives {expression_text(answer.expr)}"
+    summary += f", where the network decides anything ({answer.budget / 2:.1%} of places not)" * (
+        answer.measure == "decision" and answer.budget > 0
+    )
     return Candidate(Reading("code", body, "attention rules", code_bits(body), summary, answer.measure, answer.budget))
 
 
@@ -149,7 +155,7 @@ def _variables(
 # ---- what is put out
 
 
-def _answer(outputs: _Outputs, places: int, known: Known, deadline: float) -> Answer | str:
+def _answer(part: Part, outputs: _Outputs, places: int, known: Known, deadline: float) -> Answer | str:
     if outputs.values.shape[1] == 1:
         return _number(outputs, known)
     scale = float(np.abs(outputs.values).max())
@@ -167,12 +173,12 @@ def _answer(outputs: _Outputs, places: int, known: Known, deadline: float) -> An
         found = np.broadcast_to(evaluate(expr, columns(known)), decided.shape)
         wrong = int((found != decided).sum())
         if not wrong:
-            return _decision(outputs, expr, found)
+            return _decision(outputs, expr, found, silent_share(part))
         reason = f"{wrong:,} of {len(decided):,} decisions differ from {expression_text(expr)}"
     return reason
 
 
-def _decision(outputs: _Outputs, expr: Expr, found: Int64[np.ndarray, " places"]) -> Answer:
+def _decision(outputs: _Outputs, expr: Expr, found: Int64[np.ndarray, " places"], silent: float) -> Answer:
     """An expression for the index of the largest output, and how near the outputs are to 0 and 1."""
     classes = outputs.values.shape[1]
     off = float(np.abs(outputs.values - (found[:, None] == np.arange(classes))).max())
@@ -180,7 +186,15 @@ def _decision(outputs: _Outputs, expr: Expr, found: Int64[np.ndarray, " places"]
     if off <= ONE_HOT and (first is None or np.abs(first).max() <= ONE_HOT):
         return Answer(expr, classes, -1, "difference", max(EXACT, 4 * off))
     winner = 0 if first is None else int(np.bincount(first.argmax(1)).argmax())
-    return Answer(expr, classes, winner, "decision", 0.0)
+    return Answer(expr, classes, winner, "decision", min(MOST_SILENT, 2 * silent))
+
+
+def silent_share(part: Part) -> float:
+    """At what share of places the network decides nothing: which of its outputs is the largest there is rounding."""
+    made = [call[0].double() for call in part.outputs]
+    scale = max(float(values.abs().max()) for values in made)
+    silent = sum(int((values.amax(-1) < NONE * scale).sum()) for values in made)
+    return silent / sum(values[..., 0].numel() for values in made)
 
 
 def _number(outputs: _Outputs, known: Known) -> Answer | str:

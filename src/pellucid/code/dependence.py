@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,11 @@ Columns = Mapping[str, Column]
 LARGEST_SET = 4
 """Most variables of a function."""
 
-SETS = 6
-"""Sets of variables that are written as expressions."""
+SETS, THOROUGH = 24, 3
+"""Sets of variables of one size that are looked at, and that are looked at thoroughly."""
+
+CASES = 6
+"""Pairs of simple forms that are tried as a case distinction."""
 
 FEW = 160
 """Rows that a formula is first sought on; so many more are added where it fails."""
@@ -43,8 +47,8 @@ DEEPEST = 2
 WORTH = 0.75
 """A case distinction stands for another formula only if it is so much shorter."""
 
-SECONDS = 1.0
-"""For one formula on few rows."""
+SECONDS, QUICK = 1.0, 0.1
+"""For one formula on few rows; for a first attempt, which will do if it is short."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +84,30 @@ def explain(target: Column, columns: Columns, deadline: float, depth: int = 0) -
     """
     if (target == target[0]).all():
         return number(int(target[0]))
-    best: Expr | None = None
     for size in range(1, LARGEST_SET + 1):
-        for names in islice(determining(target, columns, size), SETS):
-            best = shorter(best, formula(distinct(target, columns, names), deadline, depth))
-            if time.monotonic() > deadline:
-                break
+        found = list(islice(determining(target, columns, size), SETS))
+        best = _best_of([distinct(target, columns, names) for names in found], deadline, depth)
         if best is not None or time.monotonic() > deadline:
             return best
     return None
+
+
+def _best_of(options: Sequence[Rows], deadline: float, depth: int) -> Expr | None:
+    """The shortest formula over any of these sets: a quick one if it will do, else of the most promising sets."""
+    quick = [_refined(rows, deadline, QUICK) for rows in options]
+    best = min((expr for expr in quick if expr is not None), key=bits, default=None)
+    if best is not None and bits(best) <= _enough(options[0]):
+        return best
+    order = sorted(range(len(options)), key=lambda i: math.inf if (expr := quick[i]) is None else bits(expr))
+    for i in order[:THOROUGH]:
+        if time.monotonic() < deadline:
+            best = shorter(best, formula(options[i], deadline, depth))
+    return best
+
+
+def _enough(rows: Rows) -> float:
+    """Bits of an expression that is short for so many variables."""
+    return 12.0 + 8.0 * len(rows.names)
 
 
 def shorter(best: Expr | None, expr: Expr | None) -> Expr | None:
@@ -136,9 +155,13 @@ def distinct(target: Column, columns: Columns, names: Sequence[str]) -> Rows:
 
 def formula(rows: Rows, deadline: float, depth: int = 0) -> Expr | None:
     """The shortest expression found with these values."""
-    found = [expr for expr in _plain(rows, deadline) if expr is not None]
-    best = min(found, key=bits, default=None)
-    if best is not None and bits(best) <= 12 + 4 * len(rows.names):
+    quick = _refined(rows, deadline, QUICK)
+    if quick is not None and bits(quick) <= _enough(rows):
+        return quick
+    found = [quick, *_plain(rows, deadline)]
+    best = min((expr for expr in found if expr is not None), key=bits, default=None)
+    truth = set(np.unique(rows.values)) <= {0, 1}
+    if truth or (best is not None and bits(best) <= _enough(rows)):
         return best
     if depth < DEEPEST and time.monotonic() < deadline:
         cases = shorter(_cases(rows, deadline, depth), _one_value(rows, deadline, depth))
@@ -148,19 +171,19 @@ def formula(rows: Rows, deadline: float, depth: int = 0) -> Expr | None:
 
 
 def _plain(rows: Rows, deadline: float) -> Iterator[Expr | None]:
-    yield _refined(rows, deadline)
+    yield _refined(rows, deadline, SECONDS)
     if len(rows.names) >= 2:
         yield _of_two(rows, deadline)
 
 
-def _refined(rows: Rows, deadline: float) -> Expr | None:
+def _refined(rows: Rows, deadline: float, seconds: float) -> Expr | None:
     """A formula sought on few rows and more of those on which it fails, at last a table."""
     picks = np.zeros(len(rows.values), bool)
     order = np.random.default_rng(0).permutation(len(rows.values))
     picks[order[:FEW]] = True
     for _ in range(ROUNDS):
         part = rows.only(picks)
-        left = min(SECONDS, deadline - time.monotonic())
+        left = min(seconds, deadline - time.monotonic())
         if left <= 0:
             return None
         whole = bool(picks.all())
@@ -216,7 +239,7 @@ def _cases(rows: Rows, deadline: float, depth: int) -> Expr | None:
             if (one | other).all() and not one.all() and not other.all():
                 best = shorter(best, _case(rows, first, second, one, other, deadline, depth))
                 tried += 1
-            if tried >= SETS or time.monotonic() > deadline:
+            if tried >= CASES or time.monotonic() > deadline:
                 return best
     if best is None and depth + 1 < DEEPEST:
         for first, one in sorted(forms, key=lambda form: -int(form[1].sum()))[:2]:

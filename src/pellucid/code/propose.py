@@ -4,6 +4,7 @@
 2. Callers come before callees: a reading of a whole makes those of its parts unnecessary.
 3. A method proposes a reading. It is put in the function's place in the running program, and what comes out of the
    *network* is measured against its own claim (`Reading.measure`, `Reading.budget`) on samples the method has not seen.
+   A difference has to keep within half of what it claims there: other samples may lie further out.
 4. Of the readings that hold, the shortest stays, if it is shorter than the exact one. Every attempt is on the trail.
 """
 
@@ -62,6 +63,9 @@ class Method:
 
 
 Calls = Sequence[Values]
+
+SLACK = 0.5
+"""The share of its budget that a difference may use on the samples of the search."""
 
 LOOSEST_FIRST: tuple[Measure, ...] = ("decisions", "signs", "decision", "rounded", "difference")
 """What several readings together keep is what the loosest of them claims."""
@@ -126,13 +130,25 @@ def _holding_together(program: Program, unseen: Calls, trail: list[Attempt]) -> 
 
 
 def _divided(calls: Calls) -> tuple[Calls, Calls]:
-    """Samples to look at, and samples to check on."""
-    if len(calls) > 2:
-        cut = len(calls) - len(calls) // 3
-        return calls[:cut], calls[cut:]
-    rows = min(value.shape[0] for value in calls[0] if isinstance(value, torch.Tensor))
-    cut = max(1, rows - rows // 3)
-    return [[value[:cut] for value in call] for call in calls], [[value[cut:] for value in call] for call in calls]
+    """Samples to look at, and samples to check on: of each shape the last third."""
+    alike: dict[tuple[tuple[int, ...], ...], list[Values]] = {}
+    for call in calls:
+        shapes = tuple(tuple(value.shape[1:]) for value in call if isinstance(value, torch.Tensor))
+        alike.setdefault(shapes, []).append(call)
+    seen: list[Values] = []
+    unseen: list[Values] = []
+    for group in alike.values():
+        if len(group) > 2:
+            cut = len(group) - len(group) // 3
+            seen += group[:cut]
+            unseen += group[cut:]
+            continue
+        for call in group:
+            rows = min(value.shape[0] for value in call if isinstance(value, torch.Tensor))
+            cut = max(1, rows - rows // 3)
+            seen.append([value[:cut] for value in call])
+            unseen += [[value[cut:] for value in call]] if rows > cut else []
+    return seen, unseen or seen
 
 
 def _callers_first(program: Program) -> Iterator[str]:
@@ -201,26 +217,39 @@ def _judged(part: Part, candidate: Candidate, unseen: Calls, limit: float) -> st
     def instead(values: Values) -> Values:
         return run_block(reading.body, values, Scope(weights, no_calls))
 
-    worst = 0.0
-    for call in unseen:
-        wanted = run_functions(part.program, call, "weights")
+    gaps: list[tuple[float, int]] = []
+    exact = [run_functions(part.program, call, "weights") for call in unseen]
+    sizes = [float(value.double().abs().max()) for wanted in exact for value in wanted if value.numel()]
+    for call, wanted in zip(unseen, exact, strict=True):
         try:
             found = run_functions(part.program, call, "weights", replace={part.function.name: instead})
         except CannotRun as error:
             return f"rejected: it does not run ({error})"
-        worst = max([worst, *(gap(a, b, reading.measure) for a, b in zip(found, wanted, strict=True))])
-    unit = "largest relative difference" if reading.measure == "difference" else "share of mismatches"
-    return "" if worst <= reading.budget else f"rejected: {unit} {worst:.2g} at the network's output"
+        for a, b in zip(found, wanted, strict=True):
+            gaps.append((gap(a, b, reading.measure, max(sizes, default=0.0)), b.numel()))
+    worst = max(each for each, _ in gaps)
+    if reading.measure != "difference" and worst <= 1.0:
+        worst = sum(each * count for each, count in gaps) / max(1, sum(count for _, count in gaps))
+    difference = reading.measure == "difference"
+    unit = "largest relative difference" if difference else "share of mismatches"
+    return (
+        ""
+        if worst <= reading.budget * (SLACK if difference else 1.0)
+        else f"rejected: {unit} {worst:.2g} at the network's output"
+    )
 
 
-def gap(found: Tensor, wanted: Tensor, measure: Measure) -> float:
-    """How far `found` is from `wanted`: relative difference, or share of mismatches (see `Reading.measure`)."""
+def gap(found: Tensor, wanted: Tensor, measure: Measure, scale: float = 0.0) -> float:
+    """How far `found` is from `wanted`: difference relative to the largest value, or share of mismatches.
+
+    See `Reading.measure`; `scale` is the largest magnitude elsewhere.
+    """
     if found.shape != wanted.shape:
         return float("inf")
     if wanted.numel() == 0:
         return 0.0
     if measure == "difference":
-        scale = max(float(wanted.abs().max()), 1e-30)
+        scale = max(scale, float(wanted.abs().max()), 1e-30)
         return float((found.double() - wanted.double()).abs().max()) / scale
     if measure == "decision":
         return float((found.argmax(-1) != wanted.argmax(-1)).double().mean())

@@ -22,6 +22,10 @@ from pellucid.code.expression import Expr, Name, bits, evaluate, linear, number
 AT_KEY, AT_QUERY = "key ", "query "
 """Put before the names of variables, in expressions over both."""
 
+ROOM = 1.5
+POWERS = (10, 100, 1000, 10**4, 10**5, 10**6)
+"""The first variable of an order is multiplied by the least of these that leaves room for values of the second."""
+
 LARGEST_SET = 4
 ONE = number(1)
 SETS = 4
@@ -217,7 +221,8 @@ def _with_ties(rows: Rows, expr: Expr, second: list[str]) -> Iterator[Expr]:
         return
     sides = [rows.columns[f"{side}{second[0]}"] for side in (AT_KEY, AT_QUERY)]
     if min(int(side.min()) for side in sides) >= 0:
-        reach = max(int(side.max()) for side in sides) + 1
+        most = max(int(side.max()) for side in sides)
+        reach = next(power for power in POWERS if power > ROOM * most)
         for sign in (1, -1):
             yield linear([(reach, expr), (sign, Name(second[0]))])
 

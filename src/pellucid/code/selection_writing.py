@@ -44,7 +44,7 @@ class TruthWriter(Writer):
         if isinstance(expr, Call) and expr.op == "where":
             condition, *cases = expr.args
             return self.node("where", self.truth(condition), *map(self.write, cases), name=name)
-        if isinstance(expr, Call) and (expr.op in COMPARISONS or expr.op == "in"):
+        if _is_truth(expr):
             return self.node("cast", self.truth(expr), self.dtype, name=name)
         if isinstance(expr, Lookup) and len(expr.args) == 1:
             return self._placed(expr, name)
@@ -62,7 +62,7 @@ class TruthWriter(Writer):
             for part in expr.args[1:]:
                 total = self.node(expr.op, total, self.truth(part), name=name)
             return total
-        if isinstance(expr, Linear) and expr.constant == 1 and len(expr.terms) == 1 and expr.terms[0][0] == -1:
+        if isinstance(expr, Linear) and _is_negation(expr):
             return self.node("invert", self.truth(expr.terms[0][1]), name=name)
         return self.node("ne", self.write(expr), 0, name=name)
 
@@ -75,6 +75,18 @@ class TruthWriter(Writer):
         if expr.values == tuple(range(len(keys))):
             return place
         return self.node("lookup", expr.values, (place,), name=name)
+
+
+def _is_truth(expr: Expr) -> bool:
+    """Whether an expression is made of comparisons, so that it is written as truth values."""
+    if isinstance(expr, Call):
+        return expr.op in COMPARISONS or (expr.op in _LOGIC and all(map(_is_truth, expr.args)))
+    return isinstance(expr, Linear) and _is_negation(expr) and _is_truth(expr.terms[0][1])
+
+
+def _is_negation(expr: Linear) -> bool:
+    """Whether this is 1 - x."""
+    return expr.constant == 1 and len(expr.terms) == 1 and expr.terms[0][0] == -1
 
 
 @dataclass
