@@ -10,11 +10,13 @@ from pellucid.code.layers import LOW_RANK, MATRICES, SCALES, UNITS
 from pellucid.code.propose import Method
 from pellucid.code.sequences import STATE
 from pellucid.code.together import Together
+from pellucid.code.token_rules import TOKEN_RULES
 
 METHODS: tuple[Method, ...] = (
     CONSTANT,
     AFFINE,
     FINITE,
+    TOKEN_RULES,
     ATTENTION,
     STATE,
     MATRICES,

@@ -33,7 +33,8 @@ AT_ONCE = 64
 """Sequences that are run together."""
 
 MOST_KINDS = 64
-FEWEST_SEQUENCES, FEWEST_STEPS = 8, 4
+FEWEST_SEQUENCES, FEWEST_STEPS = 32, 4
+LARGEST_VOCABULARY = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,9 @@ def observe(part: Part) -> Predicted | str:
     )
     if len(logits) < FEWEST_SEQUENCES or length < FEWEST_STEPS:
         return "too few sequences"
+    assert tokens is not None
+    if not int(tokens.max()) < logits.shape[2] <= LARGEST_VOCABULARY:
+        return ""
     asked = (logits != 0).any(-1)
     measure = _measure(logits[asked])
     if measure is None:
@@ -103,7 +107,6 @@ def observe(part: Part) -> Predicted | str:
         if len(patterns) > MOST_KINDS:
             return f"{len(patterns)} patterns of signs"
     kinds = kinds_of(logits, patterns, measure)
-    assert tokens is not None
     return Predicted(tokens, positions, kinds, patterns, measure, logits.shape[2], arguments)
 
 
