@@ -33,7 +33,7 @@ class Weights:
     nodes: Sequence[Hashable]
     by_position: bool
     """Whether nodes go by their position, too."""
-    starts: Int64[np.ndarray, "nodes+1"]
+    starts: Int64[np.ndarray, "bounds"]
     heads: Int32[np.ndarray, "arcs"]
     weights: Float64[np.ndarray, "arcs"]
 

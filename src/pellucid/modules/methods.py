@@ -9,6 +9,7 @@ from pellucid.errors import BadInput
 from pellucid.ir.graph import Graph
 from pellucid.ir.regions import RegionTree
 from pellucid.modules.activity import Samples
+from pellucid.modules.cutclusters import cut_clusters
 from pellucid.modules.grouping import Grouping
 from pellucid.modules.leiden import leiden
 from pellucid.modules.ncut import n_cut
@@ -38,7 +39,16 @@ def _leiden(graph: UnitGraph, parts: int | None, seed: int) -> Grouping:
     return leiden(graph, seed=seed)
 
 
-METHODS: Mapping[str, Method] = {"spectral": _spectral, "n-cut": _n_cut, "leiden": _leiden}
+def _cut_clusters(graph: UnitGraph, parts: int | None, seed: int) -> Grouping:
+    return cut_clusters(graph, parts)
+
+
+METHODS: Mapping[str, Method] = {
+    "spectral": _spectral,
+    "n-cut": _n_cut,
+    "leiden": _leiden,
+    "cut-clusters": _cut_clusters,
+}
 """Methods by name: the layer-corrected spectral split, and baselines to compare it with."""
 
 
@@ -66,7 +76,7 @@ def regions_by(
     Where a method finds a single module, the network's own nesting is returned, and its origin says so.
 
     Args:
-        method: "spectral", "n-cut", "leiden", or "nesting".
+        method: "spectral", "n-cut", "leiden", "cut-clusters", or "nesting".
         weighting: how the edges between units are weighted, see `unit_graph`.
         parts: how many regions; None: as many as the method finds.
         seed: of everything drawn.

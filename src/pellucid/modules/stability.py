@@ -18,7 +18,7 @@ from pellucid.modules.grouping import Grouping
 from pellucid.modules.unitgraph import UnitGraph
 
 
-def adjusted_rand(one: Int[np.ndarray, " units"], other: Int[np.ndarray, " units"]) -> float:
+def adjusted_rand(one: Int[np.ndarray, " units"], other: Int[np.ndarray, " others"]) -> float:
     """The adjusted Rand index of two labellings of the same units. Raises BadInput for different lengths or none."""
     if len(one) != len(other) or not len(one):
         raise BadInput(f"labels of {len(one)} and {len(other)} units cannot be compared; label the same units")
