@@ -60,8 +60,13 @@ spec = importlib.util.spec_from_file_location("program", sys.argv[1])
 program = importlib.util.module_from_spec(spec)
 sys.modules["program"] = program
 spec.loader.exec_module(program)
+def run(x):
+    if program.DIALECT == "numpy":
+        return program.run(x)
+    import torch
+    return program.run(torch.from_numpy(x)).numpy()
 with np.load(sys.argv[2]) as given:
-    np.savez(sys.argv[3], **{name: program.run(given[name]) for name in given})
+    np.savez(sys.argv[3], **{name: run(given[name]) for name in given})
 """
 
 

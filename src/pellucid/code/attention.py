@@ -194,7 +194,8 @@ def silent_share(part: Part) -> float:
     made = [call[0].double() for call in part.outputs]
     scale = max(float(values.abs().max()) for values in made)
     silent = sum(int((values.amax(-1) < NONE * scale).sum()) for values in made)
-    return silent / sum(values[..., 0].numel() for values in made)
+    places = sum(int(values[..., 0].numel()) for values in made)
+    return silent / places
 
 
 def _number(outputs: _Outputs, known: Known) -> Answer | str:

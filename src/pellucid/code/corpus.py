@@ -14,7 +14,7 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Int64, Shaped
 
 PER_LENGTH = 500
 """Sequences of one length."""
@@ -35,7 +35,7 @@ class Corpus:
         beginning: the token that begins every sequence, if there is one.
     """
 
-    groups: tuple[Int64[np.ndarray, "sequence position"], ...]
+    groups: tuple[Int64[np.ndarray, "_ _"], ...]
     beginning: int | None
 
     @property
@@ -67,25 +67,25 @@ class Corpus:
         """Only the first groups: the shorter sequences."""
         return Corpus(self.groups[:groups], self.beginning)
 
-    def inputs(self) -> Iterator[Int64[torch.Tensor, "sequence place"]]:
+    def inputs(self) -> Iterator[Int64[torch.Tensor, "_ _"]]:
         """The groups as the network takes them."""
         for group in self.groups:
             first = np.full((len(group), self.skipped), self.beginning or 0)
             yield torch.from_numpy(np.concatenate([first, group], axis=1))
 
-    def grids(self, column: Shaped[np.ndarray, " places"]) -> Iterator[Shaped[np.ndarray, "sequence position"]]:
+    def grids(self, column: Shaped[np.ndarray, " places"]) -> Iterator[Shaped[np.ndarray, "_ _"]]:
         """Values at all positions, group by group."""
         start = 0
         for group in self.groups:  # columns of longer corpora begin alike
             yield column[start : start + group.size].reshape(group.shape)
             start += group.size
 
-    def flat(self, grids: Sequence[Float[np.ndarray, "sequence position *rest"]]) -> Float[np.ndarray, "places *rest"]:
+    def flat(self, grids: Sequence[Shaped[np.ndarray, "_ _ *rest"]]) -> Shaped[np.ndarray, "_ *rest"]:
         """Values of the groups as one column."""
         return np.concatenate([grid.reshape(-1, *grid.shape[2:]) for grid in grids])
 
 
-def corpus_of(calls: Sequence[Int64[torch.Tensor, "batch place"]], seed: int = 0) -> Corpus | None:
+def corpus_of(calls: Sequence[Int64[torch.Tensor, "_ _"]], seed: int = 0) -> Corpus | None:
     """Sequences over the tokens and up to the length of these; None where there are too many tokens."""
     beginning = _beginning(calls)
     skipped = int(beginning is not None)
@@ -97,7 +97,7 @@ def corpus_of(calls: Sequence[Int64[torch.Tensor, "batch place"]], seed: int = 0
     return Corpus(tuple(_sequences(tokens, n, rng) for n in range(1, longest + 1)), beginning)
 
 
-def _beginning(calls: Sequence[Int64[torch.Tensor, "batch place"]]) -> int | None:
+def _beginning(calls: Sequence[Int64[torch.Tensor, "_ _"]]) -> int | None:
     firsts = {int(token) for call in calls for token in call[:, 0].tolist()}
     others = {int(token) for call in calls for token in call[:, 1:].flatten().tolist()}
     return firsts.pop() if len(firsts) == 1 and not firsts & others and others else None

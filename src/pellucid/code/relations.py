@@ -19,6 +19,8 @@ from jaxtyping import Bool, Int64
 from pellucid.code.dependence import Column, Columns, Rows, determining, distinct, explain, formula
 from pellucid.code.expression import Expr, Name, bits, evaluate, linear, number
 
+Grid = Int64[np.ndarray, "..."]
+
 AT_KEY, AT_QUERY = "key ", "query "
 """Put before the names of variables, in expressions over both."""
 
@@ -51,7 +53,7 @@ class Rule:
         """Description length."""
         return 0.0 if self.op == "all" else 4.0 + bits(self.key) + (bits(self.query) if self.op != "holds" else 0.0)
 
-    def selected(self, keys: Columns, queries: Columns) -> Bool[np.ndarray, "..."]:
+    def selected(self, keys: Mapping[str, Grid], queries: Mapping[str, Grid]) -> Bool[np.ndarray, "..."]:
         """Where it holds, for variables at keys and queries that broadcast together."""
         if self.op == "all":
             shapes = [np.shape(column) for side in (keys, queries) for column in side.values()]
@@ -64,7 +66,7 @@ class Rule:
         return np.asarray(compare[self.op](left, right))
 
 
-def sides(keys: Mapping[str, Column], queries: Mapping[str, Column]) -> dict[str, Column]:
+def sides(keys: Mapping[str, Grid], queries: Mapping[str, Grid]) -> dict[str, Grid]:
     """Variables at the key and at the query, by names that tell them apart."""
     both = {f"{AT_KEY}{name}": column for name, column in keys.items()}
     return both | {f"{AT_QUERY}{name}": column for name, column in queries.items()}

@@ -112,9 +112,9 @@ def expressed(target: Column, sure: Bool[np.ndarray, " places"], known: Known, d
 class _Pattern:
     """What a head selects, group by group: of the keys after the beginning, and whether that is sure."""
 
-    selected: tuple[Bool[np.ndarray, "sequence query key"], ...]
-    visible: tuple[Bool[np.ndarray, "query key"], ...]
-    clean: tuple[Bool[np.ndarray, "sequence query"], ...]
+    selected: tuple[Bool[np.ndarray, "_ _ _"], ...]
+    visible: tuple[Bool[np.ndarray, "_ _"], ...]
+    clean: tuple[Bool[np.ndarray, "_ _"], ...]
 
     @property
     def single(self) -> bool:
@@ -230,7 +230,7 @@ def _looks_ahead(rule: Rule, corpus: Corpus, known: Known) -> bool:
 
 def selected_keys(
     selection: Selection, corpus: Corpus, known: Mapping[str, Variable]
-) -> list[Bool[np.ndarray, "sequence query key"]]:
+) -> list[Bool[np.ndarray, "_ _ _"]]:
     """Which keys each query of the corpus selects, group by group."""
     grids = {name: list(corpus.grids(variable.column)) for name, variable in known.items()}
     made = []
