@@ -46,8 +46,8 @@ LENGTH, LONGER = 10, 16
 _EXAM = 20_000
 _GOOD = 5e-5
 """Score of a net that makes no error on the sequences tried and stays within 0.05 of the answers."""
-_HOPELESS = 0.1
-_POLISHED, _ROUNDS, _MINED = 2, 5, 20_000
+_HOPELESS, _NEARLY, _MENDINGS = 0.1, 2e-3, 3
+_POLISHED, _ROUNDS, _MINED = 2, 6, 50_000
 
 
 class Net(nn.Module):
@@ -202,11 +202,28 @@ def train(task: Task, seed: int, tests: Whole, answers: Whole, effort: Effort, t
         each = dataclasses.replace(effort, steps=longer)
         for net, size in _attempt(task, seed, attempt, answers.shape[2], each):
             candidate = _examined(net, size, tests, answers, attempt)
+            if 0 < candidate.wrong < _NEARLY:
+                candidate = _again(task, candidate, seed, tests, answers, effort)
             if best is None or candidate.wrong < best.wrong:
                 best = candidate
             if best.perfect:
                 return best
     assert best is not None
+    return best
+
+
+def _again(task: Task, trained: Trained, seed: int, tests: Whole, answers: Whole, effort: Effort) -> Trained:
+    """A net that makes very few errors, mended on other sequences (never those of the test)."""
+    best = trained
+    for number in range(_MENDINGS):
+        rng = np.random.default_rng([seed, 8, number, *task.name.encode()])
+        linear = [part for part in best.net.modules() if isinstance(part, nn.Linear)]
+        stack = [w for part in linear for w in (part.weight.detach().T[None], part.bias.detach()[None, None])]
+        _, mended = _mended(task, [w.clone() for w in stack], rng, effort)
+        net = _net(task, answers.shape[2], trained.size, mended)
+        best = min(best, _examined(net, trained.size, tests, answers, trained.attempt), key=lambda t: t.wrong)
+        if best.perfect:
+            break
     return best
 
 
@@ -364,9 +381,12 @@ def obtain(task: Task, seed: int, effort: Effort = Effort()) -> Trained:
     if kept is not None and (kept.perfect or tried >= len(effort.attempts)):
         return kept
     tests = task.draw(np.random.default_rng([seed, 1, *task.name.encode()]), TESTS, LENGTH)
-    found = train(task, seed, tests, task.answer(tests), effort, tried)
-    if kept is not None and kept.wrong < found.wrong:
-        found = kept
+    found = kept
+    if kept is not None and kept.wrong < _NEARLY:
+        found = _again(task, kept, seed, tests, task.answer(tests), effort)
+    if found is None or not found.perfect:
+        fresh = train(task, seed, tests, task.answer(tests), effort, tried)
+        found = fresh if found is None or fresh.wrong < found.wrong else found
     told = {**dataclasses.asdict(found.size), **{n: getattr(found, n) for n in ("perfect", "wrong", "attempt")}}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(found.net.state_dict(), path, {"trained": json.dumps({**told, "tried": len(effort.attempts)})})
