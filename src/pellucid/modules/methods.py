@@ -9,6 +9,7 @@ from pellucid.errors import BadInput
 from pellucid.ir.graph import Graph
 from pellucid.ir.regions import RegionTree
 from pellucid.modules.activity import Samples
+from pellucid.modules.bilinear import bilinear_groups
 from pellucid.modules.cutclusters import cut_clusters
 from pellucid.modules.grouping import Grouping
 from pellucid.modules.leiden import leiden
@@ -20,6 +21,9 @@ from pellucid.modules.unitgraph import UnitGraph, unit_graph
 
 NESTING = "nesting"
 """The network's own nesting of modules, which needs no unit graph."""
+
+BILINEAR = "lsrdr"
+"""LSRDR, which needs the signs of a bilinear layer's weights beside the unit graph."""
 
 Method = Callable[[UnitGraph, int | None, int], Grouping]
 """From a unit graph, the number of parts (None: as the method finds them) and a seed to groups."""
@@ -76,7 +80,7 @@ def regions_by(
     Where a method finds a single module, the network's own nesting is returned, and its origin says so.
 
     Args:
-        method: "spectral", "n-cut", "leiden", "cut-clusters", or "nesting".
+        method: "spectral", "n-cut", "leiden", "cut-clusters", "lsrdr" (bilinear layers), or "nesting".
         weighting: how the edges between units are weighted, see `unit_graph`.
         parts: how many regions; None: as many as the method finds.
         seed: of everything drawn.
@@ -87,12 +91,15 @@ def regions_by(
     """
     if method == NESTING:
         return partition
-    if method not in METHODS:
-        raise BadInput(f"unknown method {method!r}; take one of {NESTING}, {', '.join(METHODS)}")
+    if method not in (*METHODS, BILINEAR):
+        raise BadInput(f"unknown method {method!r}; take one of {NESTING}, {', '.join(METHODS)}, {BILINEAR}")
 
     def regions(graph: Graph) -> RegionTree:
         units = unit_graph(graph, weighting, samples=samples)
-        groups = group_units(units, method, parts=parts, seed=seed)
+        if method == BILINEAR:
+            groups = bilinear_groups(graph, units, parts, seed)
+        else:
+            groups = group_units(units, method, parts=parts, seed=seed)
         if groups.count > 1:
             return region_tree(units, groups)
         return replace(partition(graph), origin=f"{NESTING}, for {method} found no joint")
