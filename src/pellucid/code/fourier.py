@@ -36,8 +36,14 @@ ENOUGH = 0.5
 MOST_FREQUENCIES = 0.25
 """An embedding is read as waves of at most this share of all tokens; with more of them it would be a table."""
 
+CARRIED = 0.01
+"""Twice a key frequency is taken into an embedding that carries it to this share."""
+
 ALIKE = 1e-3
 """Share of the variation that may be lost where two positions are written along the same directions."""
+
+MORE = (0, 2, 4)
+"""Where the parts do not go together, they are read again with so many frequencies more."""
 
 TOLD = 0.95
 """A form that tells this share of what a part writes is taken before those that take more code."""
@@ -53,21 +59,25 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
     if share < ENOUGH:
         return f"{share:.0%} of the outputs' variation is waves of the sum of both tokens; {ENOUGH:.0%} are needed"
     names = list(grid.parts)
-    found: dict[str, Candidate] = {}
-    embedding = _embedding(grid, names[0], keys)
-    frequencies = embedding[1]
-    if embedding[0] is not None:
-        found[names[0]] = embedding[0]
-    for name in names[1:-1]:
-        if time.monotonic() > deadline:
-            break
-        branch = _branch(grid, name, keys, frequencies)
-        if branch is not None:
-            found[name] = branch
-    readout = _readout(grid, names[-1], keys)
-    if readout is not None:
-        found[names[-1]] = readout
-    return _agreeing(grid, found) or "no part computes with waves alone"
+    first, last = grid.parts[names[0]], grid.parts[names[-1]]
+    if not torch.equal(first[0], grid.tokens) or not torch.equal(last[1].argmax(-1), grid.decided):
+        return "the network does not begin and end with parts of its own"
+    best: dict[str, Candidate] = {}
+    for more in MORE:
+        if time.monotonic() < deadline and len(best) < len(names):
+            best = max(best, _agreeing(grid, _read(grid, keys, more, deadline)), key=len)
+    return best or "no part computes with waves alone"
+
+
+def _read(grid: Grid, keys: tuple[int, ...], more: int, deadline: float) -> dict[str, Candidate]:
+    """Readings of parts that hold one by one, with so many frequencies `more` than the embedding needs."""
+    first, *branches, last = grid.parts
+    embedding, frequencies = _embedding(grid, first, keys, more)
+    found = {first: embedding}
+    for name in branches:
+        found[name] = _branch(grid, name, keys, frequencies) if time.monotonic() < deadline else None
+    found[last] = _readout(grid, last, keys)
+    return {name: candidate for name, candidate in found.items() if candidate is not None}
 
 
 def _agreeing(grid: Grid, found: dict[str, Candidate]) -> dict[str, Candidate]:
@@ -85,14 +95,15 @@ WAVES = Together("waves", propose_waves)
 # ---- what makes the stream
 
 
-def _embedding(grid: Grid, name: str, keys: tuple[int, ...]) -> tuple[Candidate | None, tuple[int, ...]]:
-    """The embedding as waves of as few frequencies as it takes, and these frequencies."""
+def _embedding(grid: Grid, name: str, keys: tuple[int, ...], more: int) -> tuple[Candidate | None, tuple[int, ...]]:
+    """The embedding as waves of as few frequencies as it takes and some `more`, and these frequencies."""
     _, output = grid.parts[name]
-    by_energy = token_frequencies(output, grid)
+    shares = token_frequencies(output, grid)
     most = max(len(keys), int(MOST_FREQUENCIES * grid.period))
-    doubles = [k for k in dict.fromkeys(folded(2 * key, grid.period) for key in keys) if k not in keys]
-    ordered = list(dict.fromkeys((*keys, *doubles, *by_energy)))
-    for count in range(len(keys) + len(doubles), min(most, len(ordered)) + 1):
+    twice = [folded(2 * key, grid.period) for key in keys]
+    doubles = [k for k in dict.fromkeys(twice) if k not in keys and shares.get(k, 0.0) >= CARRIED]
+    ordered = list(dict.fromkeys((*keys, *doubles, *shares)))
+    for count in range(len(keys) + len(doubles) + more, min(most, len(ordered)) + 1):
         for levels in (COARSE, FINE):
             candidate = _embedding_of(grid, name, tuple(ordered[:count]), levels)
             if candidate is not None:
@@ -133,8 +144,8 @@ def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...], levels: i
 
 
 def _branch(grid: Grid, name: str, keys: tuple[int, ...], frequencies: tuple[int, ...]) -> Candidate | None:
-    """A part that reads the stream and adds to it: the first form that keeps all decisions and tells most of the part,
-    else the one of those that keep them that tells most."""
+    """A part that reads the stream and adds to it: of the shortest forms that keep all decisions and tell most of the
+    part the one that tells most, else that of all forms that keep them."""
     given, output = grid.parts[name]
     if given.ndim != 3 or output.ndim != 3:
         return None
@@ -142,15 +153,23 @@ def _branch(grid: Grid, name: str, keys: tuple[int, ...], frequencies: tuple[int
     if found is None:
         return None
     best: tuple[float, Candidate | None] = (0.0, None)
-    for form in POSITIONWISE if _is_positionwise(grid, name) else MIXING:
-        for levels in (COARSE, FINE):
-            candidate, share = _branch_of(grid, name, keys, found, form, levels)
-            if candidate is not None:
-                best = max(best, (share, candidate), key=lambda one: one[0])
-                break
+    for forms in POSITIONWISE if _is_positionwise(grid, name) else MIXING:
+        tried = (_coarsely(grid, name, keys, found, form) for form in forms)
+        best = max((best, *tried), key=lambda one: one[0])
         if best[0] >= TOLD:
             break
     return best[1]
+
+
+def _coarsely(
+    grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form
+) -> tuple[float, Candidate | None]:
+    """A form with as few bits for its directions as keep all decisions, and the share of the part that it tells."""
+    for levels in (COARSE, FINE):
+        candidate, share = _branch_of(grid, name, keys, found, form, levels)
+        if candidate is not None:
+            return share, candidate
+    return 0.0, None
 
 
 def _is_positionwise(grid: Grid, name: str) -> bool:
@@ -204,6 +223,7 @@ def _told(found: Readout, keys: tuple[int, ...], form: Form) -> str:
     doubled = [found.waves[place].frequency for place in found.places(keys)]
     others = [wave.frequency for i, wave in enumerate(found.waves) if not wave.of_sum and i not in found.places(keys)]
     told = form.summary.format(keys=_list(doubled), all=_list([*dict.fromkeys(known)]), others=_list(others))
+    told = told.removesuffix("; passes on waves ")
     return f"{told}; waves of the sum at {_list(sums)}" if sums else told
 
 

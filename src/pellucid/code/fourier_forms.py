@@ -97,6 +97,10 @@ def _clock(waves: Waves) -> tuple[Ref, ...]:
     return (_doubled(waves, 2, waves.keys),)
 
 
+def _clock_and_others(waves: Waves) -> tuple[Ref, ...]:
+    return _doubled(waves, 2, waves.keys), *_others(waves)
+
+
 def _clock_and_waves(waves: Waves) -> tuple[Ref, ...]:
     return _doubled(waves, 2, waves.keys), waves.value
 
@@ -121,17 +125,21 @@ _CLOCK = "doubles the angles of waves {keys}, squaring their lengths"
 _HEADS = "each head takes waves {all} from the positions where its own wave is high"
 
 POSITIONWISE = (
-    Form("pizza", _PIZZA, _pizza),
-    Form("clock", _CLOCK, _clock),
-    Form("pizza and others", f"{_PIZZA}; passes on waves {{others}}", _pizza_and_others),
-    Form("pizza and waves", f"{_PIZZA}; passes on waves {{all}}", _pizza_and_waves),
-    Form("clock and waves", f"{_CLOCK}; passes on waves {{all}}", _clock_and_waves),
+    (Form("pizza", _PIZZA, _pizza), Form("clock", _CLOCK, _clock)),
+    (
+        Form("pizza and others", f"{_PIZZA}; passes on waves {{others}}", _pizza_and_others),
+        Form("clock and others", f"{_CLOCK}; passes on waves {{others}}", _clock_and_others),
+    ),
+    (
+        Form("pizza and waves", f"{_PIZZA}; passes on waves {{all}}", _pizza_and_waves),
+        Form("clock and waves", f"{_CLOCK}; passes on waves {{all}}", _clock_and_waves),
+    ),
 )
-"""What a part can do at each position by itself."""
+"""What a part can do at each position by itself; forms of one length stand together."""
 
 MIXING = (
-    Form("total", "adds up waves {all} of all positions", _total),
-    Form("heads", _HEADS, _taken, heads=True),
-    Form("heads and total", f"{_HEADS}, and some of all", _taken_and_total, heads=True),
+    (Form("total", "adds up waves {all} of all positions", _total),),
+    (Form("heads", _HEADS, _taken, heads=True),),
+    (Form("heads and total", f"{_HEADS}, and some of all", _taken_and_total, heads=True),),
 )
 """What a part can do that moves waves between positions."""

@@ -50,6 +50,7 @@ def _pattern(draft: Draft) -> Float[np.ndarray, "pairs positions heads"] | None:
     given = draft.grid.parts[draft.function.name][0]
     run_block(body, [given], scope)
     pattern = kept[choosing[0].id] if choosing[0].op == "softmax" else _spread(choosing[0], kept, scope)
+    pattern = pattern.unsqueeze(1) if pattern.ndim == 3 else pattern
     if pattern.ndim != 4 or pattern.shape[-1] != given.shape[1]:
         return None
     return np.asarray(pattern[:, :, -1].double().numpy().transpose(0, 2, 1))

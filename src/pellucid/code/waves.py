@@ -132,14 +132,14 @@ def key_frequencies(grid: Grid) -> tuple[tuple[int, ...], float]:
     return tuple(keys), sum(shares[k] for k in keys)
 
 
-def token_frequencies(output: torch.Tensor, grid: Grid) -> list[int]:
-    """Frequencies of what an embedding gives for each token, strongest first."""
+def token_frequencies(output: torch.Tensor, grid: Grid) -> dict[int, float]:
+    """The share of each frequency in what an embedding gives for each token, strongest first."""
     total = np.zeros(grid.period)
     for place, axis in zip(grid.moving, (0, 1), strict=True):
         found = spectrum(output[:, place].double().numpy(), grid.period)
         total += (np.abs(found[:, 0] if axis == 0 else found[0]) ** 2).sum(-1)
-    order = np.argsort(-total[1 : (grid.period + 1) // 2]) + 1
-    return [int(k) for k in order]
+    shares = {k: 2 * float(total[k]) / max(float(total[1:].sum()), 1e-30) for k in range(1, (grid.period + 1) // 2)}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 @dataclass(frozen=True, eq=False)
