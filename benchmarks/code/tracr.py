@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import nn
 from tracr_sources import SOURCES
 
@@ -180,24 +180,22 @@ def compare(net: nn.Module, bare: Path, inputs: Sequence[Int64[torch.Tensor, "ba
     if done.returncode:
         say(f"program.py does not run without weights: {(done.stderr.strip().splitlines() or ['it failed'])[-1]}")
         return sum(len(x) for x in inputs)
-    differing = 0
+    with torch.no_grad():
+        wanted = [torch.cat([net(part)[:, 1:] for part in x.split(4096)]).numpy() for x in inputs]
+    scale = max(float(np.abs(y).max()) for y in wanted)
     with np.load(made) as outputs:
-        for i, x in enumerate(inputs):
-            with torch.no_grad():
-                wanted = torch.cat([net(part)[:, 1:] for part in x.split(4096)]).numpy()
-            differing += int(disagree(outputs[str(i)], wanted).any(1).sum())
-    return differing
+        return sum(int(disagree(outputs[str(i)], y, scale).any(1).sum()) for i, y in enumerate(wanted))
 
 
 def disagree(
-    found: Float[np.ndarray, "n position classes"], wanted: Float[np.ndarray, "n position classes"]
-) -> np.ndarray:
-    """Where two outputs predict different things, by sequence and position."""
+    found: Float[np.ndarray, "n position classes"], wanted: Float[np.ndarray, "n position classes"], scale: float
+) -> Bool[np.ndarray, "n position"]:
+    """Where two outputs predict different things; `scale` is the largest output of the network."""
     if found.shape != wanted.shape:
         return np.ones(wanted.shape[:2], bool)
     if wanted.shape[2] == 1:
-        return np.asarray(np.abs(found - wanted)[..., 0] > CLOSE * max(float(np.abs(wanted).max()), 1e-9))
-    chosen = [np.where(y.max(-1) < NONE * float(y.max()), -1, y.argmax(-1)) for y in (found, wanted)]
+        return np.asarray(np.abs(found - wanted)[..., 0] > CLOSE * scale)
+    chosen = [np.where(y.max(-1) < NONE * scale, -1, y.argmax(-1)) for y in (found, wanted)]
     return np.asarray(chosen[0] != chosen[1])
 
 

@@ -50,6 +50,9 @@ LEFT_OUT = 2
 """So many of the greatest lengths are left out in turn when rules are read off: compiled networks hesitate there first,
 and what holds on the others may be shorter. All lengths are kept when the program is measured."""
 
+MOST_LEVELS = 64
+"""Different numbers of an output that is read as one of a few."""
+
 SLACK = 0.01
 """How far numbers may be off a formula, as a share of the largest."""
 
@@ -157,7 +160,7 @@ def _variables(
 
 def _answer(part: Part, outputs: _Outputs, places: int, known: Known, deadline: float) -> Answer | str:
     if outputs.values.shape[1] == 1:
-        return _number(outputs, known)
+        return _number(outputs, places, known, deadline)
     scale = float(np.abs(outputs.values).max())
     ordered = np.sort(outputs.values, axis=1)
     silent = ordered[:, -1] < NONE * scale
@@ -198,15 +201,14 @@ def silent_share(part: Part) -> float:
     return silent / places
 
 
-def _number(outputs: _Outputs, known: Known) -> Answer | str:
-    """The output as a sum of numbers: means as they are, other variables as whole numbers."""
+def _number(outputs: _Outputs, places: int, known: Known, deadline: float) -> Answer | str:
+    """The output as a sum of variables, or as a table over an expression of whole numbers."""
     wanted = outputs.values[:, 0]
+    first = 0.0 if outputs.first is None else float(np.median(outputs.first))
     scale = max(float(np.abs(wanted).max()), 1e-30)
-    numbers = {name: variable.column / (PARTS if variable.kind == "mean" else 1) for name, variable in known.items()}
-    means = [name for name, variable in known.items() if variable.kind == "mean"]
-    sets = [(name,) for name in numbers] + [tuple(means)] * (len(means) > 1) + [tuple(numbers)]
-    for names in sets:
-        design = np.c_[np.stack([numbers[name] for name in names], axis=1), np.ones(len(wanted))]
+    for names in _summands(known):
+        table = np.stack([known[name].column / (PARTS if known[name].kind == "mean" else 1) for name in names], axis=1)
+        design = np.c_[table, np.ones(len(wanted))]
         weights = [simple(float(w)) for w in np.linalg.lstsq(design, wanted, rcond=None)[0]]
         whole = [w for w in weights if w is not None]
         if len(whole) < len(weights):
@@ -214,9 +216,39 @@ def _number(outputs: _Outputs, known: Known) -> Answer | str:
         off = float(np.abs(design @ np.array([float(w) for w in whole]) - wanted).max()) / scale
         if off <= SLACK:
             expr: Expr = linear([(w, Name(name)) for w, name in zip(whole, names, strict=False)], whole[-1])
-            first = 0 if outputs.first is None else float(np.rint(outputs.first.mean()))
-            return Answer(expr, 0, int(first), "difference", max(EXACT, 4 * off))
-    return "no sum of variables for the number"
+            return Answer(expr, 0, first, "difference", max(EXACT, 4 * off))
+    return _levels(wanted, first, places, known, deadline)
+
+
+def _summands(known: Known) -> list[tuple[str, ...]]:
+    """Sets of variables that may add up to the output."""
+    means = tuple(name for name, variable in known.items() if variable.kind == "mean")
+    return [*((name,) for name in known), *([means] if len(means) > 1 else []), tuple(known)]
+
+
+def _levels(
+    wanted: Float[np.ndarray, " places"], first: float, places: int, known: Known, deadline: float
+) -> Answer | str:
+    """An output of few values: which of them it is, as an expression."""
+    scale = max(float(np.abs(wanted).max()), 1e-30)
+    values = np.sort(wanted)
+    ends = np.flatnonzero(np.diff(values, append=np.inf) > SLACK * scale)
+    levels = values[ends]
+    if len(levels) > MOST_LEVELS:
+        return "no sum of variables for the number"
+    nearest = np.abs(wanted[:, None] - levels).argmin(1)
+    levels = np.array([np.median(wanted[nearest == i]) for i in range(len(levels))])
+    whole = np.abs(levels - np.rint(levels)).max() <= SLACK * scale
+    target = np.rint(levels).astype(np.int64)[nearest] if whole else nearest.astype(np.int64)
+    expr = expressed(target, np.arange(len(target)) < places, known, deadline)
+    if expr is None:
+        return "no expression for the number"
+    found = np.broadcast_to(evaluate(expr, columns(known)), target.shape)
+    if (found != target).any():
+        return f"{int((found != target).sum()):,} of {len(target):,} numbers differ from {expression_text(expr)}"
+    off = float(np.abs((target if whole else levels[nearest]) - wanted).max()) / scale
+    table = () if whole else tuple(float(f"{level:.6g}") for level in levels)
+    return Answer(expr, 0, first, "difference", max(EXACT, 4 * off), table)
 
 
 ATTENTION = Method("attention", propose_attention)

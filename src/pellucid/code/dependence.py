@@ -18,7 +18,7 @@ from itertools import combinations, islice
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from pellucid.code.expression import Call, Expr, Name, bits, call, evaluate, linear, number, replace
+from pellucid.code.expression import Call, Expr, Lookup, Name, bits, call, evaluate, linear, number, replace, walk
 from pellucid.code.tables import MAX_ROWS, express
 
 Column = Int64[np.ndarray, " rows"]
@@ -160,12 +160,15 @@ def formula(rows: Rows, deadline: float, depth: int = 0) -> Expr | None:
         return quick
     found = [quick, *_plain(rows, deadline)]
     best = min((expr for expr in found if expr is not None), key=bits, default=None)
+    if best is None and depth < DEEPEST:
+        best = _guarded(rows, deadline, depth)
     truth = set(np.unique(rows.values)) <= {0, 1}
     if truth or (best is not None and bits(best) <= _enough(rows)):
         return best
     if depth < DEEPEST and time.monotonic() < deadline:
         cases = shorter(_cases(rows, deadline, depth), _one_value(rows, deadline, depth))
-        if cases is not None and (best is None or bits(cases) < WORTH * bits(best)):
+        tabled = best is not None and any(isinstance(part, Lookup) for part in walk(best))
+        if cases is not None and (best is None or bits(cases) < (1.0 if tabled else WORTH) * bits(best)):
             best = cases
     return best
 
@@ -220,10 +223,11 @@ def _pairs(rows: Rows) -> Iterator[Expr]:
         yield from (call("max", x, y), call("min", x, y))
         for p, q in ((a, b), (b, a)):
             below = rows.columns[q]
-            if (below > 0).all():
-                common = int(np.lcm.reduce(np.unique(below))) if below.max() <= 24 else 1
-                yield call("floordiv", linear([(common, Name(p))]), Name(q))
-                yield call("mod", Name(p), Name(q))
+            if (below >= 0).all():
+                over = Name(q) if below.all() else call("max", Name(q), number(1))
+                common = int(np.lcm.reduce(np.unique(below[below > 0]))) if below.max() <= 24 else 1
+                yield call("floordiv", linear([(common, Name(p))]), over)
+                yield call("mod", Name(p), over)
 
 
 # ---- case distinctions
@@ -249,6 +253,20 @@ def _cases(rows: Rows, deadline: float, depth: int) -> Expr | None:
                 if remainder is not None:
                     other = rows.holds(remainder)
                     best = shorter(best, _case(rows, first, remainder, one, other, deadline, depth))
+    return best
+
+
+def _guarded(rows: Rows, deadline: float, depth: int) -> Expr | None:
+    """`where(x == c, a, b)` for the least or the greatest value c of a variable x."""
+    best: Expr | None = None
+    for name, column in rows.columns.items():
+        for edge in (int(column.min()), int(column.max())):
+            at = column == edge
+            if at.all() or time.monotonic() > deadline:
+                continue
+            cases = [explain(part.values, part.columns, deadline, DEEPEST) for part in (rows.only(at), rows.only(~at))]
+            if cases[0] is not None and cases[1] is not None:
+                best = shorter(best, Call("where", (call("eq", Name(name), number(edge)), cases[0], cases[1])))
     return best
 
 

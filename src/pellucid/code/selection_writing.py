@@ -26,13 +26,15 @@ class Answer:
         classes: how many outputs there are, 0 for a number.
         first: the class or number at the mark of the beginning.
         measure, budget: what it claims.
+        levels: the numbers that the expression chooses from, if it does not give the number itself.
     """
 
     expr: Expr
     classes: int
-    first: int
+    first: float
     measure: Measure
     budget: float
+    levels: tuple[float, ...] = ()
 
 
 @dataclass
@@ -197,21 +199,18 @@ def write_program(part: Part, corpus: Corpus, known: Known, answer: Answer) -> B
     ids = Ref(source)
     skipped = corpus.skipped
     writer.known["tokens"] = writer.node("slice_axis", ids, 1, skipped, name="tokens") if skipped else ids
-    if answer.classes:
-        sequences.need(answer.expr)
-        value = writer.array(answer.expr, "answer")
-    else:
-        for name in names_in(answer.expr):
-            if known[name].kind == "mean":
-                writer.known[name] = sequences.mean(known[name])
-        sequences.need(answer.expr)
-        value = writer.array(answer.expr, "answer")
+    for name in names_in(answer.expr) if not answer.classes and not answer.levels else ():
+        if known[name].kind == "mean":
+            writer.known[name] = sequences.mean(known[name])
+    sequences.need(answer.expr)
+    value = writer.array(answer.expr, "answer")
+    if answer.levels:
+        value = writer.node("lookup", answer.levels, (value,), name="level")
+    if not answer.classes:
+        value = writer.node("cast", value, "float32")
     if _padded(part, skipped):
-        value = writer.node("pad", value, (1, 0), answer.first)
-    if answer.classes:
-        value = writer.node("one_hot", value, answer.classes)
-    else:
-        value = writer.node("unsqueeze", writer.node("cast", value, "float32"), -1)
+        value = writer.node("pad", value, (1, 0), int(answer.first) if answer.classes else answer.first)
+    value = writer.node("one_hot", value, answer.classes) if answer.classes else writer.node("unsqueeze", value, -1)
     return named(part, writer, value)
 
 

@@ -39,6 +39,9 @@ SAME = 0.03
 RARE = 0.02
 """Share of queries for which a part of the network that hesitates may mislead a head."""
 
+MULTIPLES, FARTHEST = 6, 0.1
+"""Numbers are whole multiples of the smallest of them, or of a fraction of it down to this part; and how far off."""
+
 PAIRS = 120_000
 """Pairs of positions that a rule is sought on."""
 
@@ -262,10 +265,11 @@ def _kinds(tokens: Float[np.ndarray, "places f"], start: Float[np.ndarray, " f"]
     if len(strengths) == 1 or strengths[1] < SAME * strengths[0]:
         along = away @ directions[0]
         unit = float(np.abs(along)[np.abs(along) > SAME * np.abs(along).max()].min())
-        steps = along / unit * (1 if along.sum() >= 0 else -1)
-        if np.abs(steps - np.rint(steps)).max() > SAME * np.abs(steps).max():
-            return "the numbers that it moves are no small whole numbers"
-        return _Kinds(np.rint(steps).astype(np.int64), True)
+        for times in range(1, MULTIPLES + 1):
+            steps = times * along / unit * (1 if along.sum() >= 0 else -1)
+            if np.abs(steps - np.rint(steps)).max() <= min(SAME * np.abs(steps).max(), FARTHEST):
+                return _Kinds(np.rint(steps).astype(np.int64), True)
+        return "the numbers that it moves are no small whole numbers"
     norms = np.linalg.norm(away, axis=1)
     pure = norms >= PURE * norms.max()
     rounded = np.rint(away / (4 * SAME * scale)).astype(np.int64)
@@ -289,7 +293,7 @@ def _carried(
     """The variables for the values that a head moves."""
     told = np.arange(len(kinds.labels)) < corpus.first(fitted).places
     if not kinds.numbers:
-        if not pattern.single:
+        if not pattern.single and not _alike(kinds.labels, pattern, corpus):
             return "it mixes values that are no numbers"
         value = _classes(np.where(told, kinds.labels, -1), known, deadline)
         if value is None:
@@ -304,6 +308,17 @@ def _carried(
     if set(np.unique(kinds.labels)) <= {0, 1}:
         made.insert(0, _variable("counted", "count", selection, value, corpus, known))
     return made
+
+
+def _alike(labels: Int64[np.ndarray, " places"], pattern: _Pattern, corpus: Corpus) -> bool:
+    """Whether hardly any query surely selects keys of different values."""
+    mixed = total = 0
+    for grid, chosen, clean in zip(corpus.grids(labels), pattern.selected, pattern.clean, strict=True):
+        least = np.where(chosen, grid[:, None, :], int(labels.max())).min(-1)
+        most = np.where(chosen, grid[:, None, :], -1).max(-1)
+        mixed += int(((most > least) & clean).sum())
+        total += int(clean.sum())
+    return mixed <= RARE * total
 
 
 def _classes(labels: Int64[np.ndarray, " places"], known: Known, deadline: float) -> Expr | None:

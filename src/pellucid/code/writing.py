@@ -128,7 +128,7 @@ class Writer:
         entries = dict(zip(expr.keys, expr.values, strict=True))
         table = _nested(entries, lows, sizes, (), expr.values[0])
         places = tuple(
-            self.node("sub", self.write(arg), low) if low else self.write(arg)
+            self.node("sub" if low > 0 else "add", self.write(arg), abs(low)) if low else self.write(arg)
             for arg, low in zip(expr.args, lows, strict=True)
         )
         return self.node("lookup", table, places, name=name)
