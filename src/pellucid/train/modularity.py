@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 from torch import nn
 
 from pellucid.errors import BadInput
 from pellucid.lift.trace import trace
 from pellucid.train.division import Division, divide, given, live_units, settle
 from pellucid.train.layers import Layer, layers_of
-from pellucid.train.weights import Mask, add_cut_gradient, cut, interface, shrink_crossing
+from pellucid.train.weights import Mask, add_cut_gradient, cut, interface, means, shrink_crossing
 
 Tensors = dict[str, Shaped[torch.Tensor, "..."]]
 
@@ -76,27 +76,27 @@ class Modularity:
         self.blocks = live_units(self.graph, model).blocks
         self.division: Division | None = None
         self._masks: tuple[Mask, ...] = ()
+        self._means: tuple[float, ...] = ()
 
     # ---- in the loop
 
-    def add(self) -> Float[torch.Tensor, ""]:
-        """Add the term's gradient to the parameters' and renew the partition when due; returns the term.
+    def add(self) -> None:
+        """Add the term's gradient to the parameters' and renew the partition when due.
 
-        Call it once a step, between `loss.backward()` and `optimizer.step()`. The term is 0 until there is a partition.
+        Call it once a step, between `loss.backward()` and `optimizer.step()`. It adds nothing before the split.
         """
         if not self.severed and self.steps >= self.start and (self.steps - self.start) % self.every == 0:
             self.refresh()
         self.steps += 1
-        if not self._masks or not self.strength or self.severed:
-            return torch.zeros(())
-        return add_cut_gradient(self.layers, self._masks, self.strength)
+        if self._masks and self.strength and not self.severed:
+            add_cut_gradient(self.layers, self._masks, self._means, self.strength)
 
     def shrink(self, rate: float) -> None:
         """The proximal step, after `optimizer.step()`, with its learning rate; weights that were cut stay zero."""
         if self.severed:
             cut(self.layers, self._masks)
         elif self._masks and self.decay:
-            shrink_crossing(self.layers, self._masks, rate * self.decay)
+            shrink_crossing(self.layers, self._masks, self._means, rate * self.decay)
 
     # ---- the partition
 
@@ -106,9 +106,7 @@ class Modularity:
         if self.division is None:
             self._take(divide(units, self.parts, self.seed))
         else:
-            settled = settle(units, self.division)
-            if (settled.labels != self.division.labels).any():
-                self._take(settled)
+            self._take(settle(units, self.division))
 
     def adopt(self, labels: Int[np.ndarray, " units"]) -> None:
         """Take a partition from outside: a label from 0 for each unit of `units`, -1 for nobody's.
@@ -136,14 +134,16 @@ class Modularity:
         return float("nan") if self.division is None else self.division.z
 
     def _take(self, division: Division) -> None:
-        self.division = division
-        self._masks = crossings(self.layers, division)
+        if self.division is None or (division.labels != self.division.labels).any():
+            self._masks = crossings(self.layers, division)
+        self.division, self._means = division, means(self.layers)
 
     # ---- checkpoints
 
     def state_dict(self) -> Tensors:
         """What a resumed run needs."""
-        state: Tensors = {"steps": torch.tensor(self.steps), "severed": torch.tensor(self.severed)}
+        held = torch.tensor(self._means, dtype=torch.float64)
+        state: Tensors = {"steps": torch.tensor(self.steps), "severed": torch.tensor(self.severed), "means": held}
         if self.division is not None:
             state["labels"] = self.division.tensor()
             state["z"] = torch.tensor(self.division.z, dtype=torch.float64)
@@ -154,9 +154,10 @@ class Modularity:
         self.steps, self.severed = int(state["steps"]), bool(state["severed"])
         if "labels" in state:
             self._take(Division(state["labels"].numpy().astype(np.int64), float(state["z"])))
+            self._means = tuple(state["means"].tolist())
 
 
 def crossings(layers: Sequence[Layer], division: Division) -> tuple[Mask, ...]:
-    """For each layer, which weights lie between regions."""
+    """For each layer, 1 where weights lie between regions, else 0."""
     labels = division.tensor()
-    return tuple(layer.crossing(labels) for layer in layers)
+    return tuple(layer.crossing(labels).to(layer.weight.dtype) for layer in layers)
