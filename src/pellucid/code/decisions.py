@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int, Int64
 
 Labels = Int64[np.ndarray, " rows"]
 
@@ -47,7 +47,7 @@ class Column:
     """A quantity as rows of numbers, with what it may be compared to: every value seen, or equality with some."""
 
     name: str
-    values: Labels
+    values: Int[np.ndarray, " rows"]
     equal_to: tuple[int, ...] = ()
     ordered: bool = True
 
@@ -69,10 +69,10 @@ def labels_of(tree: Tree) -> set[int]:
     return {tree.label} if isinstance(tree, Leaf) else labels_of(tree.yes) | labels_of(tree.no)
 
 
-def decide(tree: Tree, columns: Mapping[str, Int64[np.ndarray, "*rows"]]) -> Int64[np.ndarray, "*rows"]:
+def decide(tree: Tree, columns: Mapping[str, Int[np.ndarray, "*rows"]]) -> Int64[np.ndarray, "*rows"]:
     """The label of each row."""
     if isinstance(tree, Leaf):
-        return np.array(tree.label)
+        return np.full(next(iter(columns.values())).shape, tree.label, dtype=np.int64)
     values = columns[tree.name]
     asked = values <= tree.value if tree.test == "le" else values == tree.value
     return np.where(asked, decide(tree.yes, columns), decide(tree.no, columns))
@@ -86,7 +86,9 @@ def learn_tree(columns: Sequence[Column], labels: Labels, price: float = 1.5) ->
     """
     count = int(labels.max()) + 1
     codes = [np.unique(column.values, return_inverse=True) for column in columns]
-    test_bits = math.log2(max(2, len(columns))) + math.log2(max(2.0, np.mean([len(values) for values, _ in codes])))
+    test_bits = math.log2(max(2, len(columns))) + math.log2(
+        max(2.0, float(np.mean([len(values) for values, _ in codes])))
+    )
     grower = _Grower(
         columns,
         [values for values, _ in codes],
@@ -102,7 +104,7 @@ def learn_tree(columns: Sequence[Column], labels: Labels, price: float = 1.5) ->
 @dataclass(frozen=True)
 class _Grower:
     columns: Sequence[Column]
-    values: Sequence[Labels]
+    values: Sequence[Int[np.ndarray, "_"]]
     codes: Sequence[Labels]
     labels: Labels
     count: int
@@ -131,7 +133,7 @@ class _Grower:
             return yes, split - self.test_bits
         return Split(self.columns[column].name, test, int(self.values[column][code]), yes, no), split
 
-    def _best(self, rows: Labels, often: Labels) -> tuple[int, Literal["le", "eq"], int] | None:
+    def _best(self, rows: Labels, often: Int64[np.ndarray, " labels"]) -> tuple[int, Literal["le", "eq"], int] | None:
         """The test that tells most about the labels: (column, test, code of the value)."""
         labels, best, most = self.labels[rows], None, 1e-9
         whole = _entropy(often[None].astype(float))[0]
@@ -161,4 +163,4 @@ def _entropy(often: Float[np.ndarray, "options labels"]) -> Float[np.ndarray, " 
     total = often.sum(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = np.where(often > 0, often * np.log2(np.where(often > 0, total / np.maximum(often, 1), 1)), 0.0)
-    return bits.sum(1)
+    return np.asarray(bits.sum(1))

@@ -150,7 +150,8 @@ def kinds_of(
 
 def ask(part: Part, like: Predicted, tokens: Tokens, positions: Tokens | None) -> Predicted:
     """What the network predicts on other sequences."""
-    asked = replace(like, tokens=tokens, positions=positions)
+    unknown = np.full(tokens.shape, UNKNOWN, dtype=np.int64)
+    asked = replace(like, tokens=tokens, positions=positions, kinds=unknown)
     made = [part.run(asked.call(slice(i, i + AT_ONCE)))[0].numpy() for i in range(0, len(tokens), AT_ONCE)]
     kinds = np.concatenate([kinds_of(logits, like.patterns, like.measure) for logits in made])
     return replace(asked, kinds=kinds)

@@ -23,7 +23,7 @@ from pellucid.code.merging import merge_states
 from pellucid.code.moves import tracked
 from pellucid.code.predicted import AT_ONCE, Predicted, ask, ending, joined, kinds_of, observe, over, shifted
 from pellucid.code.propose import Candidate, Method, Part
-from pellucid.code.rule_learning import MOST_CONSTANTS, Case, learned, right
+from pellucid.code.rule_learning import MOST_CONSTANTS, Case, Learned, held_out, learned, right
 from pellucid.code.rule_writing import Answer, Found, Machine, block_of_rules
 from pellucid.code.rules import Alphabet, alphabet_of, measured, no_calls, quantities
 from pellucid.errors import InvalidProgram
@@ -99,12 +99,21 @@ def _shortest(part: Part, seen: Predicted, deadline: float) -> Found:
     values = measured(written.writer.nodes, names, wider.given())
     case = Case(wider, ~over(wider, end), groups, alphabet, written, values)
     options = [(learned(case, base, deadline), base) for base in dict.fromkeys((machine, None))]
-    best, base = max(options, key=lambda option: (round(option[0].match, 2), -option[0].leaves))
+    best, base = max(options, key=_merit)
     return program(best.tree, best.answers, base)
 
 
+def _merit(option: tuple[Learned, Machine | None]) -> tuple[float, int]:
+    """What decides between programs: the match on sequences that were held out, then how much there is to read."""
+    found, machine = option
+    return round(found.match, 2), -found.leaves - (machine.classifier.states if machine is not None else 0)
+
+
 def _machine(seen: Predicted, live: Bool[np.ndarray, "batch time"], deadline: float) -> Machine | None:
-    """The machine that is right on most sequences, of those found on sequences and on their beginnings."""
+    """The machine that is right on most sequences, of those found on sequences and on their beginnings.
+
+    A third of the sequences is kept for judging (`rule_learning.held_out`).
+    """
     kinds, codes = np.unique(seen.kinds[live], return_inverse=True)
     if len(kinds) > MOST_CONSTANTS:
         return None
@@ -112,10 +121,10 @@ def _machine(seen: Predicted, live: Bool[np.ndarray, "batch time"], deadline: fl
     classes[live] = codes.ravel()
     columns = seen.patterns[kinds.clip(0)] if len(seen.patterns) else np.zeros((len(kinds), 0), dtype=bool)
     columns = columns & (kinds >= 0)[:, None]
-    found = []
+    found, shown = [], ~held_out(np.arange(len(classes)))
     for part in BEGINNINGS:
         length = -(-seen.tokens.shape[1] // part)
-        classifier = merge_states(seen.tokens[:, :length], classes[:, :length], deadline=deadline)
+        classifier = merge_states(seen.tokens[shown, :length], classes[shown, :length], deadline=deadline)
         if isinstance(classifier, str):
             continue
         share = float(((classifier.out[classifier.walk(seen.tokens)] == classes) | ~live).all(1).mean())

@@ -1,0 +1,420 @@
+"""Sixteen GPT-2s trained on algorithms and formal languages, as programs without weights.
+
+A network is given as what it is scored on: `Asked` puts zeros where its task asks nothing (after the end of a
+sequence, and, where the next token is to be predicted, before the separator). It is decompiled on its given sequences
+in a seeded order; program.py then runs in a fresh process, without weights, on those of the *verify* split. It matches
+on a sequence if it predicts what the network predicts at every scored position: the token, or which may follow.
+Controls: the same shapes with random weights, and trained on answers that were shuffled among all positions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from shared import ABSENT, DATA, Absent, Outcome, Table, data_networks, options, publish, run_file, say
+from torch import nn
+
+import pellucid
+from pellucid.code.methods import METHODS
+from pellucid.code.propose import find_code
+from pellucid.code.token_rules import TOKEN_RULES
+from pellucid.data import Inputs, gather, split
+from pellucid.ir.graph import Block
+from pellucid.ir.program import Program
+from pellucid.lift.load import load
+from pellucid.lift.trace import trace
+from pellucid.modules.partition import partition
+from pellucid.modules.structure import structure
+from pellucid.pipeline import SAMPLES_TO_FIT
+
+BINS = ("0_50", "51_100", "101_150")
+BUDGET, SECONDS, RATIO = 120.0, 300.0, 20.0
+MATCH, MANY, CLOSE, MANY_CLOSE = 0.9, 13, 0.99, 8
+LARGEST_TABLE = 64
+WHOLE = METHODS[: METHODS.index(TOKEN_RULES) + 1]
+"""The ways to find code that controls are tried with: those up to the one that reads these networks."""
+
+TRAINED_CONTROLS, STEPS, BATCH = 10_000, 400, 32
+"""Shapes of at most so many parameters are also trained on shuffled answers, for so many steps."""
+
+Tokens = Int[torch.Tensor, "batch time"]
+Logits = Float[torch.Tensor, "batch time vocabulary"]
+
+
+class Asked(nn.Module):
+    """A GPT-2 with zeros where its task asks nothing: from `end` on, and up to `separator`, if there is one."""
+
+    def __init__(self, net: nn.Module, end: int, separator: int | None) -> None:
+        super().__init__()
+        self.net, self.end, self.separator = net, end, separator
+
+    def forward(self, input_ids: Tokens, position_ids: Tokens) -> Logits:
+        """Numbers for each token of the vocabulary."""
+        asked = torch.cumsum((input_ids == self.end).int(), 1) == 0
+        if self.separator is not None:
+            asked = asked & (torch.cumsum((input_ids == self.separator).int(), 1) > 0)
+        logits: Logits = self.net(input_ids=input_ids, position_ids=position_ids).logits
+        return logits * asked.unsqueeze(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A network with its given sequences, all of one length, in a seeded order.
+
+    Attributes:
+        labels: at each position the next token, or for each token whether it may follow.
+        bins: the length bin of each sequence.
+    """
+
+    name: str
+    module: Asked
+    ids: Tokens
+    positions: Tokens
+    labels: Int[torch.Tensor, "batch time ..."]
+    bins: Int[np.ndarray, " batch"]
+
+    @property
+    def signs(self) -> bool:
+        """Whether the task is to say which tokens may follow."""
+        return self.labels.ndim == 3
+
+    def arrays(self) -> dict[str, Tokens]:
+        """The inputs by the names of the network's arguments."""
+        return {"input_ids": self.ids, "position_ids": self.positions}
+
+
+def task_of(networks: ModuleType, name: str) -> Task:
+    """One network with its inputs."""
+    net, inputs = networks.load(str(DATA / "gpt2_algorithmic" / f"{name}.npz"))
+    vocabulary = json.loads(str(inputs["vocab"]))
+    signs, end, pad = name.startswith("bce_"), vocabulary["<eos>"], vocabulary["<pad>"]
+    width = max(inputs[f"ids_{length}"].shape[1] for length in BINS)
+    ids, positions, labels = (
+        np.concatenate([_widened(inputs[f"{key}_{length}"].astype(np.int64), width, fill) for length in BINS])
+        for key, fill in (("ids", pad), ("pos", 0), ("label", 0 if signs else pad))
+    )
+    if not signs:
+        labels = np.concatenate([labels[:, 1:], np.full((len(labels), 1), pad)], axis=1)
+    bins = np.repeat(np.arange(len(BINS)), [len(inputs[f"ids_{length}"]) for length in BINS])
+    order = np.random.default_rng(0).permutation(len(ids))
+    module = Asked(net, end, None if signs else vocabulary["<sep>"]).eval()
+    tensors = [torch.from_numpy(array[order]) for array in (ids, positions, labels)]
+    return Task(name, module, tensors[0], tensors[1], tensors[2], bins[order])
+
+
+def _widened(array: Int[np.ndarray, "batch time ..."], width: int, fill: int) -> Int[np.ndarray, "batch width ..."]:
+    widths = [(0, 0), (0, width - array.shape[1]), *[(0, 0)] * (array.ndim - 2)]
+    return np.pad(array, widths, constant_values=fill)
+
+
+def predictions(logits: Logits, signs: bool) -> Int[torch.Tensor, "batch time ..."]:
+    """What is predicted at each position; where nothing is asked, the same for all."""
+    return logits.sign().long() if signs else torch.where((logits != 0).any(-1), logits.argmax(-1), -1)
+
+
+def network_logits(module: nn.Module, arrays: Mapping[str, Tokens]) -> Logits:
+    """What the network puts out, in portions."""
+    with torch.no_grad():
+        parts = zip(*(value.split(50) for value in arrays.values()), strict=True)
+        return torch.cat([module(*part) for part in parts])
+
+
+# ---- one network
+
+
+@dataclass(frozen=True)
+class Found:
+    """A network and its program on the verify split; `match`, `right` and `network` are shares of sequences by bin."""
+
+    name: str
+    method: str
+    match: tuple[float, ...]
+    right: tuple[float, ...]
+    network: tuple[float, ...]
+    sequences: tuple[int, ...]
+    lines: int
+    largest_table: int
+    bits: tuple[float, float]
+    seconds: tuple[float, float]
+    verdict: str
+    trail: str
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is a program without weights and large tables."""
+        return bool(self.method) and self.largest_table <= LARGEST_TABLE
+
+    @property
+    def worst(self) -> float:
+        """The match on the worst bin; 0 without a readable program."""
+        return min(self.match) if self.readable else 0.0
+
+
+def measured(task: Task) -> Found:
+    """Decompile one network and run its file without weights on the verify split."""
+    samples = gather(task.arrays())
+    started, processor = time.monotonic(), _processor()
+    with tempfile.TemporaryDirectory(prefix="pellucid-benchmark-") as scratch:
+        place = Path(scratch) / "program"
+        program = pellucid.decompile(task.module, task.arrays(), output=place, budget=BUDGET)
+        seconds = time.monotonic() - started, _processor() - processor
+        reading = program[program.entry].reading()
+        rows = verify_rows(task, split(samples).verify)
+        arrays = {name: value[rows] for name, value in task.arrays().items()}
+        wanted = predictions(network_logits(task.module, arrays), task.signs)
+        code = None
+        if program[program.entry].chosen == "code":
+            bare = Path(scratch) / "bare"
+            shutil.copytree(place, bare)
+            (bare / "weights.safetensors").unlink()
+            code = predictions(run_file(bare, arrays, None, Path(scratch))[0], task.signs)
+    same = _by_bin(_agree(code, wanted) if code is not None else np.zeros(len(rows), dtype=bool), task.bins[rows])
+    verdicts = [v.detail for v in program.notes.verdicts if v.part == "program" and v.reading == "code"]
+    return Found(
+        name=task.name,
+        method=reading.method if code is not None else "",
+        match=same,
+        right=_by_bin(scored(task, rows, code), task.bins[rows]) if code is not None else (0.0,) * len(BINS),
+        network=_by_bin(scored(task, rows, wanted), task.bins[rows]),
+        sequences=tuple(int((task.bins[rows] == b).sum()) for b in range(len(BINS))),
+        lines=lines_of(program),
+        largest_table=max(
+            (_rows_of(node.args[0]) for node in nodes_of(reading.body) if node.op == "lookup"), default=0
+        ),
+        bits=(program.exact_bits(program.entry), reading.bits),
+        seconds=seconds,
+        verdict=verdicts[0] if verdicts else "",
+        trail="; ".join(f"{a.method}: {a.outcome}" for a in program.notes.trail if a.part == program.entry),
+    )
+
+
+def _processor() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def verify_rows(task: Task, verify: Inputs) -> list[int]:
+    """Which of the sequences are in the verify split."""
+    known = {
+        (*ids, *pos): i for i, (ids, pos) in enumerate(zip(task.ids.tolist(), task.positions.tolist(), strict=True))
+    }
+    found = [
+        known[(*ids, *pos)]
+        for batch in verify.batches()
+        for ids, pos in zip(batch.kwargs["input_ids"].tolist(), batch.kwargs["position_ids"].tolist(), strict=True)
+    ]
+    return sorted(set(found))
+
+
+def _agree(a: Int[torch.Tensor, "batch ..."], b: Int[torch.Tensor, "batch ..."]) -> Bool[np.ndarray, " batch"]:
+    return np.asarray((a == b).reshape(len(a), -1).all(1).numpy())
+
+
+def _by_bin(right: Bool[np.ndarray, " batch"], bins: Int[np.ndarray, " batch"]) -> tuple[float, ...]:
+    return tuple(float(right[bins == b].mean()) for b in range(len(BINS)))
+
+
+def scored(task: Task, rows: Sequence[int], found: Int[torch.Tensor, "batch time ..."]) -> Bool[np.ndarray, " batch"]:
+    """On which sequences all scored labels are met."""
+    labels = task.labels[rows]
+    if task.signs:
+        good, counts = ((found > 0).long() == labels).all(-1), (labels != 0).any(-1)
+    else:
+        asked = predictions(network_logits(task.module, {k: v[rows] for k, v in task.arrays().items()}), False) >= 0
+        good, counts = found == labels, asked
+    return np.asarray((good | ~counts).all(1).numpy())
+
+
+def lines_of(program: Program) -> int:
+    """Lines of the function that is the whole."""
+    from pellucid.emitters.python import program_source
+
+    text = program_source(program).text
+    body = text[text.index("# The program, callers") :].split("# -----")[0].split('"""')
+    return sum(bool(line.strip()) for line in body[-1].splitlines())
+
+
+def nodes_of(block: Block) -> list[Any]:
+    """All nodes, those of loops included."""
+    return [n for node in block.nodes for n in (node, *(nodes_of(node.body) if node.body is not None else ()))]
+
+
+def _rows_of(table: object) -> int:
+    return len(table) if isinstance(table, tuple) else 0
+
+
+# ---- controls
+
+
+def claimed(module: Asked, task: Task) -> str:
+    """The method of the reading of the whole that the search claims for another network, if any."""
+    network = load(module)
+    inputs = gather(task.arrays())
+    graph = trace(network, inputs.example.args, inputs.example.kwargs)
+    program = structure(graph, partition(graph))
+    names = program[program.entry].inputs
+    fit = split(inputs).fit.take(SAMPLES_TO_FIT)
+    calls = [[batch.kwargs[name] for name in names] for batch in fit.batches()]
+    program = find_code(program, calls, WHOLE, BUDGET / 4)
+    entry = program[program.entry]
+    return entry.reading().method if entry.chosen == "code" else ""
+
+
+def random_module(task: Task, seed: int) -> Asked:
+    """The same shapes with the library's random initial weights."""
+    torch.manual_seed(seed)
+    net = type(task.module.net)(task.module.net.config)  # type: ignore[call-arg, arg-type]
+    return Asked(net, task.module.end, task.module.separator).eval()
+
+
+def shuffled_module(task: Task, seed: int) -> Asked:
+    """The same shapes trained on answers that were shuffled among all scored positions."""
+    module = random_module(task, seed).train()
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        asked = (network_logits(task.module, task.arrays()) != 0).any(-1)
+    labels = task.labels.clone()
+    answers = labels[asked]
+    labels[asked] = answers[torch.from_numpy(rng.permutation(len(answers)))]
+    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    for _ in range(STEPS):
+        rows = rng.choice(len(labels), BATCH, replace=False)
+        logits = module(task.ids[rows], task.positions[rows])[asked[rows]]
+        target = labels[rows][asked[rows]]
+        loss = (
+            nn.functional.binary_cross_entropy_with_logits(logits, target.float())
+            if task.signs
+            else nn.functional.cross_entropy(logits, target)
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return module.eval()
+
+
+def controls(tasks: Sequence[Task], outcome: Outcome) -> Table:
+    """Networks that learned nothing: none may get a program."""
+    rows = []
+    for task in tasks:
+        size = sum(parameter.numel() for parameter in task.module.parameters())
+        tried = {"random weights": claimed(random_module(task, 0), task)}
+        if size <= TRAINED_CONTROLS:
+            tried["shuffled answers"] = claimed(shuffled_module(task, 0), task)
+        for how, method in tried.items():
+            say(f"control {task.name}, {how}: {method or 'nothing claimed'}")
+            met = outcome.require(not method, f"control {task.name}, {how}: read as {method}")
+            rows.append([task.name, how, method or "nothing claimed", met])
+    text = f"Controls, seed 0; trained on shuffled answers where a net has at most {TRAINED_CONTROLS:,} parameters."
+    return Table(text, ("shape", "control", "reading of the whole", "met"), rows)
+
+
+# ---- the table
+
+
+COLUMNS = (
+    "network", "program", "match with the network, by length", "network right", "program right",
+    "sequences", "lines", "largest table", "bits, network / program", "seconds, of processor",
+    "decompiled by the paper", "≥ 0.9",
+)  # fmt: skip
+
+
+def row_of(found: Found, published: Mapping[str, Mapping[str, object]]) -> list[object]:
+    """A network as a row."""
+    shares = ["/".join(f"{value:.3f}" for value in values) for values in (found.match, found.network, found.right)]
+    network, program = found.bits
+    return [
+        found.name,
+        found.method or f"none ({found.trail})"[:240],
+        shares[0] if found.method else "",
+        shares[1],
+        shares[2] if found.method else "",
+        "/".join(map(str, found.sequences)),
+        found.lines if found.method else "",
+        found.largest_table or "",
+        f"{network / program:,.0f}" if found.method else "",
+        f"{found.seconds[0]:.0f}, {found.seconds[1]:.0f}",
+        "yes" if published[found.name]["decompiled_by_paper"] else "no",
+        "yes" if found.worst >= MATCH else "no",
+    ]
+
+
+def judge(found: Sequence[Found], published: Mapping[str, Mapping[str, object]], outcome: Outcome) -> None:
+    """The bars over all networks."""
+    good = [one for one in found if one.worst >= MATCH]
+    close = [one for one in found if one.worst >= CLOSE]
+    named = [one for one in found if published[one.name]["decompiled_by_paper"]]
+    lost = [one.name for one in named if one.worst < MATCH]
+    ratio = statistics.median(one.bits[0] / one.bits[1] if one.readable else 1.0 for one in found)
+    slow = [one.name for one in found if one.seconds[0] > SECONDS]
+    counts = [
+        (len(good) >= MANY, f"match ≥ {MATCH} on all bins: {len(good)} of {len(found)} (bar {MANY})"),
+        (not lost, f"of the {len(named)} that the paper decompiled, missed: {', '.join(lost) or 'none'}"),
+        (len(close) >= MANY_CLOSE, f"match ≥ {CLOSE} on all bins: {len(close)} of {len(found)} (bar {MANY_CLOSE})"),
+        (ratio >= RATIO, f"the median program has 1/{ratio:,.0f} of its network's bits (bar 1/{RATIO:.0f})"),
+        (not slow, f"above {SECONDS:.0f} s: {', '.join(slow) or 'none'}"),
+    ]
+    for met, text in counts:
+        outcome.require(met, text)
+        outcome.notes.append(f"{text}: {'met' if met else '**missed**'}")
+
+
+def main() -> int:
+    """Run the networks, then the controls."""
+    chosen = options(
+        __doc__,
+        ("--only", "names of networks, separated by commas, or parts of them"),
+        ("--controls", "no: leave them out"),
+    )
+    started, outcome = time.monotonic(), Outcome()
+    folder = DATA / "gpt2_algorithmic"
+    try:
+        networks = data_networks()
+        if not folder.is_dir():
+            raise Absent("the folder ../shared/data/gpt2_algorithmic")
+    except Absent as what:
+        outcome.notes.append(f"{ABSENT} ({what})")
+        return publish("code/gpt2", TITLE, BAR, outcome, started, chosen.write)
+    published = json.loads((folder / "published.json").read_text(encoding="utf-8"))
+    names = sorted(path.name[: -len(".npz")] for path in folder.glob("*.npz") if ".inputs." not in path.name)
+    if chosen.only:
+        names = [name for name in names if any(part in name for part in chosen.only.split(","))]
+    found = []
+    for name in names:
+        found.append(measured(task_of(networks, name)))
+        say(f"{row_of(found[-1], published)}")
+    text = "Shares of sequences of lengths up to 50, 100 and 150 of the verify split (seed 0)."
+    outcome.tables.append(Table(text, COLUMNS, [row_of(one, published) for one in found]))
+    if not chosen.only:
+        judge(found, published, outcome)
+    if chosen.controls != "no":
+        outcome.tables.append(controls([task_of(networks, name) for name in names], outcome))
+    return publish("code/gpt2", TITLE, BAR, outcome, started, chosen.write)
+
+
+TITLE = "GPT-2s on algorithms and formal languages as code"
+BAR = (
+    f"match with the network ≥ {MATCH} on all three length bins with readable code on ≥ {MANY} of 16, among them the "
+    f"11 that the paper decompiled; ≥ {CLOSE} on ≥ {MANY_CLOSE}; at most {SECONDS:.0f} s each; the median program at "
+    f"most 1/{RATIO:.0f} of its network's bits; no control is read"
+)
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main())
