@@ -34,6 +34,8 @@ class Stop:
     Attributes:
         parts: split into exactly so many, best split first, whatever the null says; None: as the null says.
         z: a split has to lie so many deviations above shuffled weights.
+        gain: and its quality has to be so many times theirs; every trained layer differs a little from a shuffled one,
+            and with enough weights a little is significant.
         shuffles: how often the weights are shuffled, at least 20.
         smallest: fewest units of a part.
         most: no more parts than that.
@@ -41,6 +43,7 @@ class Stop:
 
     parts: int | None = None
     z: float = 4.0
+    gain: float = 1.25
     shuffles: int = SHUFFLES
     smallest: int = 4
     most: int = 16
@@ -95,7 +98,9 @@ def _worth(graph: UnitGraph, units: Int[np.ndarray, " part"], split: Split) -> f
 def _accepted(split: Split, halves: list[Int[np.ndarray, " _"]], stop: Stop) -> bool:
     if stop.parts is not None:
         return min(map(len, halves)) > 0
-    return min(map(len, halves)) >= stop.smallest and split.null is not None and split.null.z >= stop.z
+    if split.null is None or min(map(len, halves)) < stop.smallest:
+        return False
+    return split.null.z >= stop.z and split.null.value >= stop.gain * split.null.mean
 
 
 def _best(graph: UnitGraph, units: Int[np.ndarray, " part"], stop: Stop, seed: int) -> Split:
@@ -130,7 +135,7 @@ def bisected(adjacency: sparse.csr_matrix, block_of: Int[np.ndarray, " units"]) 
     graph = corrected(adjacency, block_of)
     best: Split | None = None
     for start in _leading(graph).T:
-        sides = _settled(graph, np.where(start >= 0, 1.0, -1.0))
+        sides = settled(graph, np.where(start >= 0, 1.0, -1.0))
         quality = graph.quality(sides)
         if best is None or quality > best.quality + 1e-12:
             best = Split(sides, quality)
@@ -153,7 +158,7 @@ def _leading(graph: CorrectedGraph) -> Float[np.ndarray, "units starts"]:
     return np.asarray(vectors * np.where(vectors[largest, np.arange(count)] < 0, -1.0, 1.0))
 
 
-def _settled(graph: CorrectedGraph, sides: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:
+def settled(graph: CorrectedGraph, sides: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:
     """Sides after each layer in turn has gone where it is better off, until none moves or quality falls."""
     quality = graph.quality(sides)
     for _ in range(_ROUNDS):
