@@ -219,7 +219,7 @@ def _again(task: Task, trained: Trained, seed: int, tests: Whole, answers: Whole
         rng = np.random.default_rng([seed, 8, number, *task.name.encode()])
         linear = [part for part in best.net.modules() if isinstance(part, nn.Linear)]
         stack = [w for part in linear for w in (part.weight.detach().T[None], part.bias.detach()[None, None])]
-        _, mended = _mended(task, [w.clone() for w in stack], rng, effort)
+        _, mended = _mended(task, [w.clone(memory_format=torch.contiguous_format) for w in stack], rng, effort)
         net = _net(task, answers.shape[2], trained.size, mended)
         best = min(best, _examined(net, trained.size, tests, answers, trained.attempt), key=lambda t: t.wrong)
         if best.perfect:
