@@ -146,7 +146,7 @@ def test_folders_with_something_else(tmp_path):
 def test_unknown_names_and_plans():
     with pytest.raises(BadInput, match="unknown method 'best'; take one of modular"):
         train(task(), "best")
-    with pytest.raises(BadInput, match="0 < warm < severed < 1"):
+    with pytest.raises(BadInput, match="0 < warm < severed <= 1"):
         Plan(warm=0.7, severed=0.5)
     with pytest.raises(BadInput, match="rate=nan"):
         Plan(rate=float("nan"))

@@ -19,6 +19,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
+from scipy import sparse
+from scipy.sparse.linalg import eigsh
 from torch import nn
 
 from pellucid.ir.graph import Graph
@@ -26,6 +28,8 @@ from pellucid.modules.unitgraph import UnitGraph
 from pellucid.train.division import live_units
 from pellucid.train.layers import Layer
 from pellucid.train.weights import shrink
+
+_DENSE = 600
 
 Tensors = dict[str, Shaped[torch.Tensor, "..."]]
 
@@ -138,14 +142,18 @@ class NormalisedCut:
 
 def _smallest(units: UnitGraph, parts: int) -> tuple[Float[torch.Tensor, "units few"], Float[torch.Tensor, " few"]]:
     """The 2nd to `parts`-th smallest generalised eigenvalue of the Laplacian, and their vectors."""
-    adjacency = units.adjacency.toarray()
-    degrees = adjacency.sum(1)
+    degrees = np.asarray(units.adjacency.sum(1)).ravel()
+    # units without edges get eigenvalue 1, far from the smallest
     root = np.where(degrees > 0, 1 / np.sqrt(np.where(degrees > 0, degrees, 1.0)), 0.0)
-    # units without edges would each add an eigenvalue 0: they are put at the far end
-    laplacian = np.diag(np.where(degrees > 0, 1.0, 2.0)) - root[:, None] * adjacency * root[None, :]
-    values, vectors = np.linalg.eigh(laplacian)
-    vectors = np.ascontiguousarray((root[:, None] * vectors)[:, 1:parts])
-    return torch.from_numpy(vectors).float(), torch.from_numpy(values[1:parts].copy()).float()
+    scaled = sparse.diags(root) @ units.adjacency @ sparse.diags(root)
+    if units.size <= _DENSE:
+        values, vectors = np.linalg.eigh(scaled.toarray())
+    else:
+        start = np.random.default_rng(0).standard_normal(units.size)
+        values, vectors = eigsh(scaled, k=parts, which="LA", v0=start, tol=1e-4)
+    order = np.argsort(-values, kind="stable")[1:parts]
+    chosen = np.ascontiguousarray(root[:, None] * vectors[:, order])
+    return torch.from_numpy(chosen).float(), torch.from_numpy(1 - values[order]).float()
 
 
 class BrainInspired:

@@ -35,7 +35,8 @@ def modular(run: Run) -> None:
     if modularity.division is None:
         modularity.refresh()
     run.go(plan.at(plan.severed), Sparsity(modularity.layers, plan.kept), modularity)
-    modularity.sever()
+    if plan.severed < 1:
+        modularity.sever()
     run.go(plan.steps, Sparsity(modularity.layers, plan.kept), modularity)
 
 

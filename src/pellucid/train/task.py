@@ -44,7 +44,7 @@ class Plan:
         sparsity: L1 of the warm-up; a weight loses `rate · sparsity` a step.
         kept: L1 afterwards.
         warm: share of steps after which the partition is found.
-        severed: share of steps after which its interface is cut.
+        severed: share of steps after which its interface is cut; 1: never, the weak loss lasts to the end.
         strength, decay: of the cut loss in between, as gradient and as proximal step (see `Modularity`).
         every: steps after which units may change their region.
         parts: regions.
@@ -73,8 +73,8 @@ class Plan:
     reported: int = 100
 
     def __post_init__(self) -> None:
-        if not 0 < self.warm < self.severed < 1:
-            raise BadInput(f"warm={self.warm} and severed={self.severed}: give shares with 0 < warm < severed < 1")
+        if not 0 < self.warm < self.severed <= 1:
+            raise BadInput(f"warm={self.warm} and severed={self.severed}: give shares with 0 < warm < severed <= 1")
         for name in ("steps", "batch", "every", "restarts", "saved", "reported"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}={getattr(self, name)}: give at least 1")
