@@ -41,6 +41,9 @@ second where the first leaves too little to tell."""
 MOST_SILENT = 0.1
 """A decision reading may miss at most this share of places, all of them such at which the network decides nothing."""
 
+CLEAR, MOSTLY = 0.1, 0.25
+"""At so many places all outputs have to be this near 0 or the largest: what weights at random put out is not."""
+
 ONE_HOT = 0.1
 """Outputs this near 0 and 1 are read as such, not only by their largest."""
 
@@ -166,6 +169,12 @@ def _answer(part: Part, outputs: _Outputs, places: int, known: Known, deadline: 
     silent = ordered[:, -1] < NONE * scale
     decided = np.where(silent, -1, outputs.values.argmax(1)).astype(np.int64)
     margin = (ordered[:, -1] - ordered[:, -2]) / scale
+    shares = np.abs(outputs.values) / scale
+    clear = float((np.minimum(shares, np.abs(shares - 1)) <= CLEAR).all(1).mean())
+    if clear < MOSTLY or (decided == decided[0]).all():
+        return (
+            f"its outputs are all or nothing at {clear:.0%} of places only" if clear < MOSTLY else "one decision only"
+        )
     reason = "its outputs decide nothing"
     for least in SURE:
         sure = (silent | (margin >= least)) & (np.arange(len(decided)) < places)

@@ -53,11 +53,12 @@ SECONDS, QUICK = 1.0, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The different rows of some variables, with the value of each."""
+    """The different rows of some variables, with the value of each; those in `positive` are so everywhere."""
 
     names: tuple[str, ...]
     keys: Int64[np.ndarray, "rows names"]
     values: Int64[np.ndarray, " rows"]
+    positive: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -70,10 +71,12 @@ class Rows:
 
     def only(self, mask: Bool[np.ndarray, " rows"]) -> Rows:
         """Some of the rows."""
-        return Rows(self.names, self.keys[mask], self.values[mask])
+        return Rows(self.names, self.keys[mask], self.values[mask], self.positive)
 
 
-def explain(target: Column, columns: Columns, deadline: float, depth: int = 0) -> Expr | None:
+def explain(
+    target: Column, columns: Columns, deadline: float, depth: int = 0, positive: frozenset[str] | None = None
+) -> Expr | None:
     """The shortest expression found for `target` over the fewest of `columns`; None if there is none in time.
 
     Args:
@@ -81,12 +84,16 @@ def explain(target: Column, columns: Columns, deadline: float, depth: int = 0) -
         columns: variables by name, earlier ones preferred.
         deadline: of `time.monotonic`.
         depth: of case distinctions around this one.
+        positive: what may be divided by; None: all columns without a number below 1.
     """
+    if positive is None:
+        positive = frozenset(name for name, column in columns.items() if (column > 0).all())
     if (target == target[0]).all():
         return number(int(target[0]))
     for size in range(1, LARGEST_SET + 1):
         found = list(islice(determining(target, columns, size), SETS))
-        best = _best_of([distinct(target, columns, names) for names in found], deadline, depth)
+        options = [distinct(target, columns, names, positive) for names in found]
+        best = _best_of(options, deadline, depth)
         if best is not None or time.monotonic() > deadline:
             return best
     return None
@@ -143,11 +150,12 @@ def joined(codes: Sequence[Column]) -> Column:
     return total
 
 
-def distinct(target: Column, columns: Columns, names: Sequence[str]) -> Rows:
+def distinct(target: Column, columns: Columns, names: Sequence[str], positive: frozenset[str] = frozenset()) -> Rows:
     """The different rows of these variables; where the target is not determined, its first value."""
     codes = [np.unique(columns[name], return_inverse=True)[1] for name in names]
     _, first = np.unique(joined(codes), return_index=True)
-    return Rows(tuple(names), np.stack([columns[name][first] for name in names], axis=1), target[first])
+    keys = np.stack([columns[name][first] for name in names], axis=1)
+    return Rows(tuple(names), keys, target[first], positive)
 
 
 # ---- formulas
@@ -224,7 +232,7 @@ def _pairs(rows: Rows) -> Iterator[Expr]:
         for p, q in ((a, b), (b, a)):
             below = rows.columns[q]
             if (below >= 0).all():
-                over = Name(q) if below.all() else call("max", Name(q), number(1))
+                over = Name(q) if q in rows.positive else call("max", Name(q), number(1))
                 common = int(np.lcm.reduce(np.unique(below[below > 0]))) if below.max() <= 24 else 1
                 yield call("floordiv", linear([(common, Name(p))]), over)
                 yield call("mod", Name(p), over)
@@ -249,7 +257,7 @@ def _cases(rows: Rows, deadline: float, depth: int) -> Expr | None:
         for first, one in sorted(forms, key=lambda form: -int(form[1].sum()))[:2]:
             rest = rows.only(~one)
             if len(rest.values) < len(rows.values) and not one.all():
-                remainder = explain(rest.values, rest.columns, deadline, depth + 1)
+                remainder = explain(rest.values, rest.columns, deadline, depth + 1, rows.positive)
                 if remainder is not None:
                     other = rows.holds(remainder)
                     best = shorter(best, _case(rows, first, remainder, one, other, deadline, depth))
@@ -264,7 +272,10 @@ def _guarded(rows: Rows, deadline: float, depth: int) -> Expr | None:
             at = column == edge
             if at.all() or time.monotonic() > deadline:
                 continue
-            cases = [explain(part.values, part.columns, deadline, DEEPEST) for part in (rows.only(at), rows.only(~at))]
+            cases = [
+                explain(part.values, part.columns, deadline, DEEPEST, rows.positive)
+                for part in (rows.only(at), rows.only(~at))
+            ]
             if cases[0] is not None and cases[1] is not None:
                 best = shorter(best, Call("where", (call("eq", Name(name), number(edge)), cases[0], cases[1])))
     return best
@@ -276,9 +287,9 @@ def _one_value(rows: Rows, deadline: float, depth: int) -> Expr | None:
     best: Expr | None = None
     for value in values if 2 < len(values) <= FEW_VALUES else ():
         here = rows.values == value
-        condition = explain(here.astype(np.int64), rows.columns, deadline, DEEPEST)
+        condition = explain(here.astype(np.int64), rows.columns, deadline, DEEPEST, rows.positive)
         other = rows.only(~here)
-        rest = explain(other.values, other.columns, deadline, depth + 1)
+        rest = explain(other.values, other.columns, deadline, depth + 1, rows.positive)
         if condition is not None and rest is not None:
             best = shorter(best, Call("where", (condition, number(int(value)), rest)))
     return best
@@ -296,7 +307,7 @@ def _case(
     """The two forms under a condition that holds where only the first does."""
     telling = one ^ other
     part = rows.only(telling)
-    condition = explain(one[telling].astype(np.int64), part.columns, deadline, depth + 1)
+    condition = explain(one[telling].astype(np.int64), part.columns, deadline, depth + 1, rows.positive)
     if condition is None:
         return None
     return Call("where", (condition, first, second))

@@ -84,10 +84,11 @@ def find_rule(selected: Bool[np.ndarray, " pairs"], keys: Columns, queries: Colu
     target = selected.astype(np.int64)
     if selected.all():
         return Rule("all")
+    positive = frozenset(name for name, column in queries.items() if (column > 0).all())
     for size in range(1, LARGEST_SET + 1):
         found: list[Rule] = []
         for names in determining(target, sides(keys, queries), size):
-            found += list(_rules(distinct(target, sides(keys, queries), names), deadline))
+            found += list(_rules(distinct(target, sides(keys, queries), names, positive), deadline))
             if len(found) >= SETS or time.monotonic() > deadline:
                 break
         if found:
@@ -182,7 +183,7 @@ def _partner(rows: Rows, one: str, others: tuple[str, ...], deadline: float) -> 
     wanted = met.columns[one]
     if not next(determining(wanted, columns, len(others)), ()):
         return None
-    return explain(wanted, columns, deadline)
+    return explain(wanted, columns, deadline, positive=rows.positive)
 
 
 def _ordered(rows: Rows, key: tuple[str, ...], query: tuple[str, ...], deadline: float) -> Rule | None:

@@ -105,7 +105,8 @@ def expressed(target: Column, sure: Bool[np.ndarray, " places"], known: Known, d
     """The shortest expression found for the sure places of a target, without means if it can be."""
     for variables in (whole(known), known):
         told = {name: column[sure] for name, column in columns(variables).items()}
-        expr = explain(target[sure], told, deadline)
+        positive = frozenset(name for name, column in columns(variables).items() if (column > 0).all())
+        expr = explain(target[sure], told, deadline, positive=positive)
         if expr is not None or len(variables) == len(known):
             return expr
     return None
