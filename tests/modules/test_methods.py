@@ -7,7 +7,7 @@ import pytest
 import torch
 from modules.planted_graphs import cnn, gap, gated, given, graph_of, mlp, outputs_of, step, weights_of
 from modules.planted_modules import planted, two_worlds
-from modules.test_unitgraph import Attention, Residual
+from modules.test_unitgraph import Attention, Residual, looped
 
 from pellucid.errors import BadInput
 from pellucid.ir.graph import calls_made
@@ -98,10 +98,6 @@ def test_networks_with_a_stream(model):
     torch.manual_seed(0)
     inputs = torch.randint(0, 12, (2, 5)) if model is Attention else torch.randn(3, 8)
     graph = trace(model(), (inputs,))
-    if model is Attention:
-        with pytest.raises(BadInput, match="can be divided"):
-            regions_by("spectral", parts=2)(graph)
-        return
     program = structure(graph, regions_by("spectral", parts=2)(graph))
     assert gap(outputs_of(program, [inputs]), outputs_of(graph, [inputs])) < 1e-5
 
@@ -155,3 +151,5 @@ def test_what_cannot_be_done():
     flat = graph_of({"x": (2,)}, [step("y", "linear", "@x", "$a.weight", None)], ["y"], weights)
     with pytest.raises(BadInput, match="nothing to partition"):
         regions_by("spectral")(flat)
+    with pytest.raises(BadInput, match=r"none of the units \(input, output, state\) can be divided"):
+        regions_by("spectral", parts=2)(looped())

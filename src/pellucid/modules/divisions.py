@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pellucid.errors import BadInput
 from pellucid.ir.graph import Arg, Graph, Node, Ref, Weight, refs
 from pellucid.ir.regions import RegionTree, Unit
+from pellucid.modules.division import Division
+from pellucid.modules.head_divisions import HEADED, by_heads, head_operands
 
 ELEMENTWISE = frozenset((
     "exp", "log", "sqrt", "rsqrt", "reciprocal", "absolute", "sign", "floor", "ceil", "round_half_even", "sin", "cos",
@@ -49,24 +51,6 @@ LAYERS: Mapping[str, Layer] = {
     "conv2d": Layer(0, 1, 1),
 }
 """Operations (x, weight, bias, …) whose outputs are sums over their inputs, one for each unit."""
-
-
-@dataclass(frozen=True)
-class Division:
-    """A value cut along an axis: `parts` are the positions in each part, `owners` the regions (None: unclaimed)."""
-
-    axis: int
-    owners: tuple[str | None, ...]
-    parts: tuple[tuple[int, ...], ...]
-
-    @property
-    def size(self) -> int:
-        """Length of the axis."""
-        return sum(len(part) for part in self.parts)
-
-    def along(self, axis: int) -> Division:
-        """The same division of another value, along its axis `axis`."""
-        return replace(self, axis=axis)
 
 
 def divisions(graph: Graph, tree: RegionTree) -> dict[str, Division]:
@@ -178,6 +162,8 @@ def operands(node: Node, division: Division, graph: Graph) -> dict[str, Division
         return {name: found for name in refs(node) if (found := _broadcast(graph, name, division, rank)) is not None}
     if not isinstance(source, Ref):
         return None
+    if node.op in HEADED:
+        return head_operands(node, division, graph)
     if is_per_channel(node, graph) and division.axis == 1:
         return {source.name: division}
     if node.op in REDUCING:
@@ -250,6 +236,8 @@ def _candidate(node: Node, name: str, division: Division, graph: Graph) -> Divis
         axes = _reduced(node, graph)
         after = next((j for i, j in _kept(node, axes, graph) if i == division.axis and i not in axes), None)
         return None if after is None else division.along(after)
+    if node.op in HEADED:
+        return by_heads(node, division, graph) if node.args[0] == Ref(name) else None
     return division if is_per_channel(node, graph) and node.args[0] == Ref(name) else None
 
 

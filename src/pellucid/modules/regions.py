@@ -18,7 +18,7 @@ from pellucid.modules.grouping import Grouping
 from pellucid.modules.hierarchy import quotient, severed_sets
 from pellucid.modules.unitgraph import UnitGraph
 
-HIDDEN = ("neuron", "channel", "state")
+HIDDEN = ("neuron", "channel", "state", "head")
 """Kinds of units that a region computes itself."""
 
 

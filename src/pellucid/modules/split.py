@@ -15,10 +15,10 @@ import torch
 
 from pellucid.ir.graph import Arg, Block, Graph, Node, Ref, ValueType, Weight, map_node, refs, weights_read
 from pellucid.ir.regions import Region, RegionTree
+from pellucid.modules.division import Division
 from pellucid.modules.divisions import (
     ELEMENTWISE,
     LAYERS,
-    Division,
     carried_over,
     divisions,
     flattens,
@@ -221,6 +221,8 @@ def _own_part(splitting: _Splitting, node: Node, division: Division, k: int) -> 
     op, args = (node.op, changed.args) if not flattens(node, graph) else ("flatten", (changed.args[0], 1, -1))
     if is_depthwise(node, graph):
         args = (*args[:6], len(division.parts[k]))
+    if node.op == "split_heads":
+        args = (args[0], len(division.parts[k]))
     owner = splitting.region(node, division.owners[k])
     return splitting.emit(f"{node.id}_part{k}", _part_type(splitting, node.id, division, k), owner, node, op, args)
 
