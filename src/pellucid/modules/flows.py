@@ -34,10 +34,9 @@ class Field(NamedTuple):
     queue: Int64[np.ndarray, "nodes"]
     path: Int64[np.ndarray, "nodes"]
     dirty: Bool[np.ndarray, "arcs"]
-    """Whether the capacity of an arc or its twin was changed."""
+    """Whether something was sent along an arc or its twin."""
     touched: Int64[np.ndarray, "arcs"]
-    saved: Int64[np.ndarray, "arcs"]
-    """The arcs that were changed, and what their capacities were."""
+    """The arcs along which something was sent."""
     filled: Int64[np.ndarray, "2"]
     """How much of `queue` and of `touched` is in use."""
 
@@ -46,21 +45,16 @@ class Field(NamedTuple):
 def field(net: Net) -> Field:
     """A field with an empty set."""
     nodes, arcs = len(net.starts) - 1, len(net.heads)
-    room = np.empty((6, nodes), np.int64)
-    room[:3] = 0
-    room[3] = -1
-    flags = np.zeros(nodes + arcs, np.bool_)
     return Field(
         net,
-        flags[:nodes],
-        room[0],
-        room[1],
-        room[3],
-        room[2],
-        room[4],
-        room[5],
-        flags[nodes:],
-        np.empty(arcs, np.int64),
+        np.zeros(nodes, np.bool_),
+        np.zeros(nodes, np.int64),
+        np.zeros(nodes, np.int64),
+        np.full(nodes, -1, np.int64),
+        np.empty(nodes, np.int64),
+        np.empty(nodes, np.int64),
+        np.empty(nodes, np.int64),
+        np.zeros(arcs, np.bool_),
         np.empty(arcs, np.int64),
         np.zeros(2, np.int64),
     )
@@ -88,28 +82,14 @@ def fits(field: Field, node: int) -> bool:
 
 @compiled
 def _push(field: Field, arc: int, amount: int) -> None:
-    """Send `amount` more along an arc."""
-    caps, twin = field.net.caps, field.net.twins[arc]
+    """Send `amount` more along an arc. A variable for the net would make numba count references in the inner loop."""
+    twin = field.net.twins[arc]
     if not field.dirty[arc]:
         field.dirty[arc] = field.dirty[twin] = True
         field.touched[field.filled[1]] = arc
-        field.saved[field.filled[1]] = caps[arc]
         field.filled[1] += 1
-    caps[arc] -= amount
-    caps[twin] += amount
-
-
-@compiled
-def _restore(field: Field) -> None:
-    """Take back all that was sent."""
-    net = field.net
-    for place in range(field.filled[1]):
-        arc = field.touched[place]
-        twin = net.twins[arc]
-        net.caps[arc] = net.caps[twin] = field.saved[place]
-        field.dirty[arc] = field.dirty[twin] = False
-        field.spent[net.heads[arc]] = field.spent[net.heads[twin]] = 0
-    field.filled[1] = 0
+    field.net.caps[arc] -= amount
+    field.net.caps[twin] += amount
 
 
 @compiled
@@ -159,58 +139,51 @@ def _layered(field: Field, source: int) -> int:
 
 
 @compiled
-def _sent(field: Field, node: int, steps: int) -> tuple[int, int]:
-    """Send what the path can carry, and `node` at its end can pass on.
-
-    Returns how much that is, and the steps to the first arc that is full now, or to the end.
-    """
-    caps, path = field.net.caps, field.path[:steps]
-    amount = field.reach[node] - field.spent[node]
-    for arc in path:
-        amount = min(amount, caps[arc])
-    field.spent[node] += amount
-    full = steps
-    for step in range(steps - 1, -1, -1):
-        _push(field, path[step], amount)
-        if caps[path[step]] == 0:
-            full = step
-    return amount, full
-
-
-@compiled
 def _blocked(field: Field, source: int, bottom: int) -> int:
     """Send as much as goes down the layers to the bottom and from there into the set; returns how much that is."""
-    net, path, cursor = field.net, field.path, field.cursor
+    net, path, depth = field.net, field.path, field.depth
     total, node, steps = 0, source, 0
     while True:
         if steps == bottom and field.spent[node] < field.reach[node]:
-            amount, full = _sent(field, node, steps)
+            amount = field.reach[node] - field.spent[node]
+            for step in range(steps):
+                amount = min(amount, net.caps[path[step]])
+            field.spent[node] += amount
             total += amount
+            for step in range(steps):
+                _push(field, path[step], amount)
+            full = steps
+            for step in range(steps - 1, -1, -1):
+                if net.caps[path[step]] == 0:
+                    full = step
             if full < steps:
-                node, steps = net.heads[net.twins[path[full]]], full
+                node = net.heads[net.twins[path[full]]]
+                steps = full
             continue
-        arc = cursor[node]
+        arc = field.cursor[node]
         if steps < bottom and arc < net.starts[node + 1]:
             head = net.heads[arc]
-            if net.caps[arc] > 0 and field.depth[head] == steps + 1 and not field.joined[head]:
+            if net.caps[arc] > 0 and depth[head] == steps + 1 and not field.joined[head]:
                 path[steps] = arc
-                node, steps = head, steps + 1
+                steps += 1
+                node = head
             else:
-                cursor[node] += 1
+                field.cursor[node] += 1
             continue
         if steps == 0:
             return total
         steps -= 1
         node = net.heads[net.twins[path[steps]]]
-        cursor[node] += 1
+        field.cursor[node] += 1
 
 
 @compiled
 def flow(field: Field, source: int) -> tuple[int, Int64[np.ndarray, "side"]]:
     """The largest flow from a node outside the set into it, and the smallest side of the source of such a cut.
 
-    The field is left as it was.
+    The field is left as it was: an arc and its twin had the same capacity, and their sum stays.
     """
+    net = field.net
     total = field.reach[source] + _two_steps(field, source)
     field.spent[source] = field.reach[source]
     while True:
@@ -223,5 +196,10 @@ def flow(field: Field, source: int) -> tuple[int, Int64[np.ndarray, "side"]]:
         if bottom < 0:
             break
     field.spent[source] = 0
-    _restore(field)
+    for arc in field.touched[: field.filled[1]]:
+        twin = net.twins[arc]
+        net.caps[arc] = net.caps[twin] = (net.caps[arc] + net.caps[twin]) // 2
+        field.dirty[arc] = field.dirty[twin] = False
+        field.spent[net.heads[arc]] = field.spent[net.heads[twin]] = 0
+    field.filled[1] = 0
     return total, seen
