@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from mips_training import cache
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -205,6 +206,17 @@ def measured(task: Task) -> Found:
     )
 
 
+def kept(task: Task, resume: bool) -> Found:
+    """What was measured of a network: now, or, when resuming, by the run that was interrupted."""
+    place = cache() / f"gpt2-{task.name}.json"
+    if resume and place.is_file():
+        told = json.loads(place.read_text(encoding="utf-8"))
+        return Found(**{key: tuple(value) if isinstance(value, list) else value for key, value in told.items()})
+    found = measured(task)
+    place.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    return found
+
+
 def _processor() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
@@ -381,6 +393,7 @@ def main() -> int:
         __doc__,
         ("--only", "names of networks, separated by commas, or parts of them"),
         ("--controls", "no: leave them out"),
+        ("--resume", "yes: take what an interrupted run has measured as it is"),
     )
     started, outcome = time.monotonic(), Outcome()
     folder = DATA / "gpt2_algorithmic"
@@ -397,7 +410,7 @@ def main() -> int:
         names = [name for name in names if any(part in name for part in chosen.only.split(","))]
     found = []
     for name in names:
-        found.append(measured(task_of(networks, name)))
+        found.append(kept(task_of(networks, name), chosen.resume == "yes"))
         say(f"{row_of(found[-1], published)}")
     text = "Shares of sequences of lengths up to 50, 100 and 150 of the verify split (seed 0)."
     outcome.tables.append(Table(text, COLUMNS, [row_of(one, published) for one in found]))

@@ -26,8 +26,12 @@ NOTHING, UNKNOWN = -1, -2
 NEAR_ZERO, FEW_NEAR = 1.0, 0.02
 """Signs are predicted if at most this share of the numbers is this near zero."""
 
-DECIDED = 0.9
-"""Decisions are predicted if the median of the largest probability is at least this."""
+DECIDED, NEARLY_ALL = 0.9, 0.95
+"""Decisions are predicted if the median of the largest probability is at least the first; they come first if one in
+twenty is below the second at most."""
+
+CERTAIN = 4.0
+"""A network that always gives the same answer has learned so if its numbers are this far from zero (98% sure)."""
 
 AT_ONCE = 64
 """Sequences that are run together."""
@@ -49,6 +53,7 @@ class Predicted:
         measure: "signs" or "decisions".
         vocabulary: how many tokens there are numbers for.
         places: which inputs of the function hold tokens and positions.
+        certain: whether nearly all numbers are far from zero (of signs), or nearly all decisions are clear.
     """
 
     tokens: Tokens
@@ -58,6 +63,7 @@ class Predicted:
     measure: Literal["signs", "decisions"]
     vocabulary: int
     places: tuple[int, int | None]
+    certain: bool
 
     def given(self) -> dict[str, torch.Tensor]:
         """The inputs by the names that quantities are written over."""
@@ -77,8 +83,11 @@ class Predicted:
         return np.asarray(self.kinds != NOTHING)
 
 
-def observe(part: Part) -> Predicted | str:
-    """What the network predicted on the samples of the search, or why not; empty if it is of another form."""
+def observe(part: Part) -> tuple[Predicted, ...] | str:
+    """What the network predicted on the samples of the search, as one measure and as the other, the likelier first.
+
+    Or why it predicts nothing; empty if the function is of another form.
+    """
     arguments = _arguments(part)
     if not part.whole or arguments is None or len(part.function.outputs) != 1:
         return ""
@@ -97,17 +106,14 @@ def observe(part: Part) -> Predicted | str:
     assert tokens is not None
     if not int(tokens.max()) < logits.shape[2] <= LARGEST_VOCABULARY:
         return ""
-    asked = (logits != 0).any(-1)
-    measure = _measure(logits[asked])
-    if measure is None:
-        return "the network is not decided: nothing that a program could be held to"
-    patterns = np.zeros((0, logits.shape[2]), dtype=bool)
-    if measure == "signs":
-        patterns = np.unique(logits[asked] > 0, axis=0)
-        if len(patterns) > MOST_KINDS:
-            return f"{len(patterns)} patterns of signs"
-    kinds = kinds_of(logits, patterns, measure)
-    return Predicted(tokens, positions, kinds, patterns, measure, logits.shape[2], arguments)
+    asked = logits[(logits != 0).any(-1)]
+    found = []
+    for measure, certain in _measures(asked):
+        patterns = np.unique(asked > 0, axis=0) if measure == "signs" else np.zeros((0, logits.shape[2]), dtype=bool)
+        if len(patterns) <= MOST_KINDS:
+            kinds = kinds_of(logits, patterns, measure)
+            found.append(Predicted(tokens, positions, kinds, patterns, measure, logits.shape[2], arguments, certain))
+    return tuple(found) or "the network is not decided: nothing that a program could be held to"
 
 
 def _arguments(part: Part) -> tuple[int, int | None] | None:
@@ -123,13 +129,18 @@ def _arguments(part: Part) -> tuple[int, int | None] | None:
     return (1, 0) if rising[0] > rising[1] else (0, 1)
 
 
-def _measure(logits: Float[np.ndarray, "rows vocabulary"]) -> Literal["signs", "decisions"] | None:
+def _measures(logits: Float[np.ndarray, "rows vocabulary"]) -> list[tuple[Literal["signs", "decisions"], bool]]:
+    """What is predicted, the likelier first, and whether the network is certain of it."""
     if not len(logits):
-        return None
+        return []
+    found: list[tuple[Literal["signs", "decisions"], bool]] = []
     if (np.abs(logits) < NEAR_ZERO).mean() <= FEW_NEAR:
-        return "signs"
-    largest = torch.from_numpy(logits).softmax(-1).amax(-1).median()
-    return "decisions" if float(largest) >= DECIDED else None
+        found.append(("signs", bool((np.abs(logits) < CERTAIN).mean() <= FEW_NEAR)))
+    largest = torch.from_numpy(logits).softmax(-1).amax(-1).numpy()
+    clear = bool(np.quantile(largest, 0.05) >= NEARLY_ALL)
+    if np.median(largest) >= DECIDED:
+        found.insert(0 if clear else len(found), ("decisions", clear))
+    return found
 
 
 def kinds_of(

@@ -52,9 +52,20 @@ BEGINNINGS = (1, 2, 3, 6)
 def propose_token_rules(part: Part, seconds: float) -> Candidate | str:
     """A program that predicts what the network predicts, or why there is none."""
     deadline = time.monotonic() + seconds
-    seen = observe(part)
-    if isinstance(seen, str):
-        return seen
+    options = observe(part)
+    if isinstance(options, str):
+        return options
+    reasons = []
+    for seen in options:
+        found = _read(part, seen, deadline)
+        if isinstance(found, Candidate):
+            return found
+        reasons.append(f"{seen.measure}: {found}")
+    return "; ".join(reasons)
+
+
+def _read(part: Part, seen: Predicted, deadline: float) -> Candidate | str:
+    """The program for one measure, if it is right on enough sequences and says something."""
     found = _shortest(part, seen, deadline)
     try:
         body = block_of_rules(found, *_signature(part, seen))
@@ -64,8 +75,9 @@ def propose_token_rules(part: Part, seconds: float) -> Candidate | str:
     told = f"right on {held.mean():.1%} of {len(seen.tokens)} sequences"
     if held.mean() < MATCH:
         return f"{found.method}: {told}; at least {MATCH:.0%} are needed"
-    if alone.mean() > TRIVIAL or held[~alone].mean() < ELSEWHERE:
-        return f"{found.method}: {told}, but one answer alone on {alone.mean():.1%}"
+    trivial = alone.mean() > TRIVIAL or held[~alone].mean() < ELSEWHERE
+    if trivial and not (alone.all() and seen.certain):
+        return f"{found.method}: {told}, but one answer alone on {alone.mean():.1%}, and the network is not certain"
     summary = f"predicts what the network predicts, {told} seen"
     return Candidate(Reading("code", body, found.method, code_bits(body), summary, seen.measure, 1.0 - MATCH))
 
