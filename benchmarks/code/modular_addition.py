@@ -2,8 +2,9 @@
 
 Each network is decompiled on its whole domain. program.py then runs in a fresh process, by its parts and by its reading
 of the whole, and the judge's verdicts tell on how many of the 3,481 pairs the network decides the same with each part
-replaced. Controls: the same networks with their token embeddings in another order (what a token means no longer turns
-with its number), and with random weights of the same spread. No part of them may be read as waves.
+(each head, each MLP, what makes and what reads the stream) replaced. Controls: the same networks with their token
+embeddings in another order (what a token means no longer turns with its number), and with random weights of the same
+spread. No part of them may be read as waves.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from shared import ABSENT, DATA, Absent, Outcome, Table, data_networks, options,
 
 import pellucid
 from pellucid.data import Domain
+from pellucid.ir.graph import calls_made
 from pellucid.ir.program import Program
 
 BUDGET = 60.0
@@ -80,7 +82,7 @@ def measure(path: Path, networks: object) -> Found:
         name=path.stem,
         pairs=len(tokens),
         right=int((decided == sums).sum()),
-        parts=len([part for part in program.functions if part != program.entry]),
+        parts=len([name for name, f in program.functions.items() if not calls_made(f.reading("weights").body)]),
         read={v.part: round(v.value * v.inputs) for v in verdicts if v.part in parts},
         by_parts=int((runs[0] == decided).sum()),
         as_whole=int((runs[1] == decided).sum()),

@@ -114,9 +114,10 @@ def test_heads_choose_by_a_score_that_is_linear_in_waves():
         np.linalg.pinv(np.stack([np.cos(KEYS[0] * turns), np.sin(KEYS[0] * turns)], 1)) @ network.embed.detach().numpy()
     )
     reads, _ = draft.directions("reads", np.linalg.pinv(basis))
-    weights = attended(draft, draft.writer.node("matmul", draft.given, reads))
+    weights, deciding = attended(draft, draft.writer.node("matmul", draft.given, reads))
     (values,) = draft.values(weights)
     scores = 0.1 * 1.0 * 8 * np.cos(KEYS[0] * turns[pairs().numpy()])
     wanted = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     assert np.abs(values[..., 0].numpy() - wanted).max() < 0.02
     assert np.ptp(wanted) > 0.3
+    assert deciding == [0]

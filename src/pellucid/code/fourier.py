@@ -196,8 +196,9 @@ def _branch_of(
     offsets = grid.parts[name][0].double().mean(dim=0).numpy() @ rounded
     read = write("sub", write("matmul", draft.given, reads), draft.weight("offsets", offsets), name="waves")
     waves = Waves(draft.writer, read, len(found.waves), len(found.places(keys)))
-    if form.heads:
-        waves.weights = attended(draft, read)
+    heads = attended(draft, read) if form.heads else None
+    deciding = "" if heads is None else _list([found.waves[place].frequency for place in heads[1]])
+    waves.weights = None if heads is None else heads[0]
     groups = form.build(waves)
     if not groups:
         return None, 0.0
@@ -214,15 +215,17 @@ def _branch_of(
         rest = rest - values @ rounded
     assert total is not None
     value = write("add", total, draft.weight("rest", rest.mean(axis=0)))
-    return draft.candidate(value, f"{_told(found, keys, form)} ({share:.1%} of what the part writes)"), share
+    return draft.candidate(value, f"{_told(found, keys, form, deciding)} ({share:.1%} of what the part writes)"), share
 
 
-def _told(found: Readout, keys: tuple[int, ...], form: Form) -> str:
+def _told(found: Readout, keys: tuple[int, ...], form: Form, deciding: str) -> str:
     known = [wave.frequency for wave in found.waves if not wave.of_sum]
     sums = [wave.frequency for wave in found.waves if wave.of_sum]
     doubled = [found.waves[place].frequency for place in found.places(keys)]
     others = [wave.frequency for i, wave in enumerate(found.waves) if not wave.of_sum and i not in found.places(keys)]
-    told = form.summary.format(keys=_list(doubled), all=_list([*dict.fromkeys(known)]), others=_list(others))
+    told = form.summary.format(
+        keys=_list(doubled), all=_list([*dict.fromkeys(known)]), others=_list(others), deciding=deciding
+    )
     told = told.removesuffix("; passes on waves ")
     return f"{told}; waves of the sum at {_list(sums)}" if sums else told
 

@@ -122,7 +122,7 @@ def _taken_and_total(waves: Waves) -> tuple[Ref, ...]:
 
 _PIZZA = "doubles the angles of waves {keys}, each keeping its length"
 _CLOCK = "doubles the angles of waves {keys}, squaring their lengths"
-_HEADS = "each head takes waves {all} from the positions where its own wave is high"
+_HEADS = "takes waves {all} from the positions where wave {deciding} is high"
 
 POSITIONWISE = (
     (Form("pizza", _PIZZA, _pizza), Form("clock", _CLOCK, _clock)),

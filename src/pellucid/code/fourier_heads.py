@@ -18,8 +18,9 @@ SMALLEST = 1e-6
 """Attention below this counts as this."""
 
 
-def attended(draft: Draft, waves: Ref) -> Ref | None:
-    """How much each head takes of each position: softmax over positions of a score that is linear in its waves.
+def attended(draft: Draft, waves: Ref) -> tuple[Ref, list[int]] | None:
+    """How much each head takes of each position: softmax over positions of a score that is linear in its waves; and
+    for each head the wave that decides most.
 
     The scores are fitted to the logarithms of how the exact part spreads its attention at the last position.
     """
@@ -35,7 +36,9 @@ def attended(draft: Draft, waves: Ref) -> Ref | None:
     bias = (logs - known @ rounded).mean(axis=0)
     write = draft.writer.node
     score = write("add", write("matmul", waves, scoring), draft.weight("bias", bias), name="score")
-    return write("softmax", score, 1, name="weights")
+    weights = write("softmax", score, 1, name="weights")
+    parts = (moved.std(axis=(0, 1))[:, None] * rounded).reshape(2, -1, rounded.shape[1])
+    return weights, [int(place) for place in (parts**2).sum(axis=0).argmax(axis=0)]
 
 
 def _pattern(draft: Draft) -> Float[np.ndarray, "pairs positions heads"] | None:

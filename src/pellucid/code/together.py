@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pellucid.code.propose import Calls, Candidate
-from pellucid.ir.graph import calls_made
+from pellucid.ir.graph import calls_made, weights_read
 from pellucid.ir.notes import Attempt
 from pellucid.ir.program import Program
 
@@ -50,10 +50,19 @@ def find_together(program: Program, calls: Calls, ways: Sequence[Together], budg
 def _run_by_parts(program: Program, found: Mapping[str, Candidate]) -> Program:
     """The program with the exact body of its entry chosen, where all that this calls is read as code."""
     entry = program[program.entry]
-    called = set(calls_made(entry.reading("weights").body))
-    if not called or called - set(found) or any(program[name].chosen != "code" for name in called):
+    called = calls_made(entry.reading("weights").body)
+    if not called or not set(found) or not all(_is_told(program, name) for name in called):
         return program
     summary = entry.reading("code").summary if entry.chosen == "code" else ""
     remark = (f"as a whole, {summary}; run --reading code for that",) if summary else ()
     program = program.with_function(dataclasses.replace(entry, chosen="weights"))
     return program.with_notes(remarks=(*program.notes.remarks, *remark))
+
+
+def _is_told(program: Program, name: str) -> bool:
+    """Whether a function runs as code, or reads no weights and calls only such functions."""
+    body = program[name].reading("weights").body
+    if program[name].chosen == "code":
+        return True
+    below = calls_made(body)
+    return bool(below) and not weights_read(body) and all(_is_told(program, child) for child in below)

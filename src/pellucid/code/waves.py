@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int64
 
-from pellucid.ir.graph import calls_made
 from pellucid.ir.interpret import Replacement, Values, run_functions
 from pellucid.ir.program import Program
 
@@ -46,7 +45,7 @@ class Grid:
         period: p, the number of tokens that each of two positions takes.
         tokens: all p² inputs, the first varying position slowest.
         moving: the two positions that vary.
-        parts: input and output of each function that the entry calls once and that calls no other, in that order.
+        parts: input and output of each function that runs once and calls no other, in that order.
         decided: the index of the largest output.
         outputs: of the whole.
     """
@@ -94,14 +93,11 @@ def grid_of(program: Program, calls: Sequence[Values]) -> Grid | str:
 def _captured(
     program: Program, tokens: Int64[torch.Tensor, "pairs positions"]
 ) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-    body = program[program.entry].reading("weights").body
-    called = [node.function for node in body.nodes if node.op == "call"]
+    called = list(_leaves(program, program.entry))
     plain = {
         name
         for name in called
-        if called.count(name) == 1
-        and not calls_made(program[name].reading("weights").body)
-        and len(program[name].inputs) == len(program[name].outputs) == 1
+        if called.count(name) == 1 and len(program[name].inputs) == len(program[name].outputs) == 1
     }
     found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -111,6 +107,15 @@ def _captured(
 
     (outputs,) = run_functions(program, [tokens], "weights", watch=watch)
     return {name: found[name] for name in called if name in found}, outputs
+
+
+def _leaves(program: Program, name: str) -> Iterator[str]:
+    """The functions that call no other, in the order in which they run, once for each time."""
+    calls = [node.function for node in program[name].reading("weights").body.nodes if node.op == "call"]
+    for child in calls:
+        yield from _leaves(program, child)
+    if not calls and name != program.entry:
+        yield name
 
 
 def spectrum(values: Float[np.ndarray, "pairs width"], period: int) -> Complex[np.ndarray, "period period width"]:

@@ -8,10 +8,12 @@ branches in turn, and what reads the stream at its end. The additions themselves
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from itertools import pairwise
 
 from pellucid.ir.graph import Graph, Node, Weight, leaves, refs
 from pellucid.ir.regions import Region
+from pellucid.modules.heads import head_regions
 
 FEWEST = 2
 """Branches that a stream has at least."""
@@ -33,7 +35,8 @@ def stream_parts(graph: Graph) -> list[Region]:
         carriers = _carriers(nodes, before, after)
         inside = _nodes(graph, [name for name in between if name not in carriers])
         kind = _kind([nodes[name] for name in inside])
-        parts.append(Region(f"{kind}_{sum(part.kind == kind for part in parts)}", kind, inside))
+        part = Region(f"{kind}_{sum(part.kind == kind for part in parts)}", kind, inside)
+        parts.append(replace(part, children=head_regions(graph, part)))
     end = names[names.index(branches[-1][1]) + 1 :]
     parts.append(Region("readout", "readout", _nodes(graph, end)))
     reading = {node.id for node in graph.block.nodes if any(isinstance(leaf, Weight) for leaf in leaves(node))}

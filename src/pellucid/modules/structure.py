@@ -18,6 +18,7 @@ from pellucid.ir.graph import Axis, Block, Graph, Node, Ref, ValueType, calls_ma
 from pellucid.ir.program import Function, Program, Reading
 from pellucid.ir.regions import Region, RegionTree
 from pellucid.ir.validate import validate
+from pellucid.modules.heads import split_heads
 from pellucid.modules.split import split_units
 
 
@@ -36,10 +37,12 @@ def structure(graph: Graph, tree: RegionTree) -> Program:
     """The program of `graph` along `tree`; every function has its exact reading, `weights`.
 
     Raises:
-        BadInput: two regions claim the same node, or a region names a node or unit that the graph does not have.
+        BadInput: two regions claim the same node, a region names a node or unit that the graph does not have, or is
+            empty.
     """
     given = tree
-    graph, tree = split_units(graph, tree)
+    _check_held(tree)
+    graph, tree = split_units(*split_heads(graph, tree))
     _check_regions(graph, tree)
     symbols = dict(_axis_numbers(graph, graph.block))
     assembly = _Assembly(dict(graph.values), graph.weights, symbols, dict(_arithmetic(graph, graph.block)))
@@ -84,6 +87,13 @@ def _fresh(name: str, taken: Mapping[str, object]) -> str:
     while candidate in taken:
         candidate, count = f"{name}_{count}", count + 1
     return candidate
+
+
+def _check_held(tree: RegionTree) -> None:
+    for region in tree.root.children:
+        for inner in region.walk():
+            if not inner.nodes and not inner.children and not any(unit.indices for unit in inner.units):
+                raise BadInput(f"region {inner.name!r} is empty; leave it out, or give it nodes, units or regions")
 
 
 def _check_regions(graph: Graph, tree: RegionTree) -> None:
