@@ -14,7 +14,7 @@ from modules.planted_graphs import gap, given, graph_of, mlp, outputs_of, step, 
 from pellucid.errors import BadInput, InvalidProgram
 from pellucid.ir.graph import Block, Graph, Node, Ref, ValueType, Weight, calls_made
 from pellucid.ir.interpret import run_functions, run_graph
-from pellucid.ir.regions import Region, RegionTree
+from pellucid.ir.regions import Region, RegionTree, Unit
 from pellucid.modules.structure import structure
 
 UNARY = ("relu", "tanh", "neg", "exp")
@@ -59,7 +59,8 @@ def random_tree(rng: random.Random, graph: Graph) -> RegionTree:
     regions: list[Region] = []
     for name in names:
         inside = tuple(regions.pop() for _ in range(rng.randint(0, min(2, len(regions)))))
-        regions.append(Region(name, "module", tuple(dealt[name]), children=inside))
+        if dealt[name] or inside:
+            regions.append(Region(name, "module", tuple(dealt[name]), children=inside))
     return tree_of(*regions)
 
 
@@ -221,6 +222,14 @@ def test_a_region_of_unknown_nodes():
 def test_a_node_in_two_regions():
     with pytest.raises(BadInput, match="'A' and 'B' both claim node 'h'"):
         structure(mlp(), tree_of(Region("A", "module", ("a", "h")), Region("B", "module", ("h",))))
+
+
+def test_an_empty_region():
+    inner = Region("nothing", "module")
+    with pytest.raises(BadInput, match="'nothing' is empty"):
+        structure(mlp(), tree_of(Region("A", "module", ("a",), children=(inner,))))
+    with pytest.raises(BadInput, match="'nobody' is empty"):
+        structure(mlp(), tree_of(Region("nobody", "module", units=(Unit("h", 1, ()),))))
 
 
 def test_regions_of_one_name():
