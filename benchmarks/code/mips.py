@@ -232,6 +232,8 @@ def main() -> int:
     outcome.tables.append(Table(text, COLUMNS, [row_of(one) for one in found]))
     summary(found, missing, outcome)
     outcome.tables.append(controls(found, seed, resume, outcome))
+    if resume:
+        outcome.notes.append("Gone on with after an interruption: the seconds in all are those of the last part.")
     return publish("code/mips" if not seed else f"code/mips-{seed}", TITLE, BAR, outcome, started, chosen.write)
 
 
