@@ -1,8 +1,8 @@
 """Kernels that numba compiles at their first call.
 
-Numba can keep compiled code beside the source, but looks only at the file of the kernel that is called to tell whether
-it is still good, not at those of the kernels that this one calls. So only outermost kernels are kept. They are made inside a
-function that gives them a variable of `sources`: what they close over is part of what numba knows its code by.
+Numba can keep compiled code beside the source, but to tell whether it is still good, it looks only at the file of the
+kernel that is called, not at those of the kernels that this one calls. So only outermost kernels are kept. They are
+made inside a function that gives them a variable of `sources`: what they close over is part of what numba knows them by.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from jaxtyping import Float64, Int32, Int64
 
 from pellucid.errors import BadInput
 
-
 BAD_WEIGHTS = "graph: weights are negative, NaN or infinite; pass sizes: |w| or w² of finite weights"
 
 
@@ -42,8 +41,9 @@ def weights_of(graph: object) -> Weights:
     """The rows of a graph.
 
     Args:
-        graph: a networkx graph, not directed, its edges weighted by "weight" (1 where missing; parallel edges add up); a
-            scipy sparse matrix; or an object that has one as its `adjacency`, and may have names of its nodes as `units`.
+        graph: a networkx graph, not directed, its edges weighted by "weight" (1 where missing; parallel edges add
+            up); a scipy sparse matrix; or an object that has one as its `adjacency`, and may have names of its nodes
+            as `units`.
 
     Raises:
         BadInput: it is none of these; the matrix is not square or not of real numbers.

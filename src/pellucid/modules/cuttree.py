@@ -41,8 +41,8 @@ class CutTree:
 
     Attributes:
         nodes: what the nodes are called: the nodes of a networkx graph, the units of a unit graph, else 0, 1, ...
-        parents: for each node the next one on the way to the root of the tree, by position; -1 at the root, which is the
-            first node of the largest degree.
+        parents: for each node the next one on the way to the root of the tree, by position; -1 at the root, which is
+            the first node of the largest degree.
         cuts: the minimum cut between a node and its parent; 0 at the root.
         depths: how many steps a node is from the root.
         certified: how many of the n - 1 cuts were proved minimal by degrees alone.
@@ -73,7 +73,7 @@ class CutTree:
         return float(self.cuts[self._narrowest(u, v)])
 
     def sides(self, u: Hashable, v: Hashable) -> tuple[frozenset[Hashable], frozenset[Hashable]]:
-        """A minimum cut as the nodes on the side of `u`, and those on the side of `v`. Raises BadInput like `minimum_cut`."""
+        """A minimum cut: the nodes on the side of `u`, those on the side of `v`. Raises BadInput like `minimum_cut`."""
         below = np.zeros(len(self.nodes), bool)
         below[self._narrowest(u, v)] = True
         for node in self._downwards:
@@ -96,8 +96,8 @@ class CutTree:
 
         tree = networkx.Graph()
         tree.add_nodes_from(self.nodes)
-        for node in self._downwards[1:]:
-            tree.add_edge(self.nodes[self.parents[node]], self.nodes[node], weight=float(self.cuts[node]))
+        for node in self._downwards[1:].tolist():
+            tree.add_edge(self.nodes[int(self.parents[node])], self.nodes[node], weight=float(self.cuts[node]))
         return tree
 
     def __str__(self) -> str:
@@ -137,23 +137,25 @@ class CutTree:
 
     def _named(self, chosen: np.ndarray) -> frozenset[Hashable]:
         """The nodes that are chosen."""
-        return frozenset(self.nodes[place] for place in np.flatnonzero(chosen))
+        return frozenset(self.nodes[place] for place in np.flatnonzero(chosen).tolist())
 
 
 def cut_tree(graph: object) -> CutTree:
     """The cut tree of a graph: cut-equivalent, so that each edge gives a minimum cut's size and its sides.
 
-    Weights are put on a grid of 2⁻⁶¹ of the largest degree, and all else is exact: whole numbers come out as they are,
-    other sums to the rounding of their grid. The same graph gives the same edges. Loops and zeros are left out; between parts
-    that are not connected the cut is 0.
+    Weights are put on a grid of 2⁻⁶¹ of the largest degree, and all else is exact: sums of whole numbers come out as
+    they are, others to the rounding of the grid. The same graph gives the same edges. Loops and zeros are left out;
+    between parts that are not connected the cut is 0. The first call of all compiles, half a minute; later processes
+    find the compiled code on disk.
 
     Args:
-        graph: a networkx graph, not directed, weighted by "weight" (1 where missing; parallel edges add up); a symmetric
-            scipy sparse matrix (differences of rounding, up to 1e-12, are levelled down); or an object that has one as its `adjacency`, such as a unit graph.
+        graph: a networkx graph, not directed, weighted by "weight" (1 where missing; parallel edges add up); a scipy
+            sparse matrix, symmetric up to rounding (1e-12); or an object that has one as its `adjacency`, such as a
+            unit graph.
 
     Raises:
-        BadInput: weights are negative, NaN or infinite, or add up to infinity; there is a single node, or no edge; the graph
-            is directed; the matrix is not square, not symmetric or not real.
+        BadInput: weights are negative, NaN or infinite, or add up to infinity; there is a single node, or no edge; the
+            graph is directed; the matrix is not square, not symmetric or not real.
     """
     rows = weights_of(graph)
     if len(rows.nodes) < 2:

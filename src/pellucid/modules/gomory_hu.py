@@ -1,20 +1,22 @@
 """The Gomory–Hu tree of a net: one minimum cut for each of its n - 1 edges, most of them without a flow.
 
 After Gomory & Hu (1961). A piece is the net with the far sides of earlier cuts contracted to one node each, its stubs.
-Within a piece, one node is the root, and the others follow in descending order of what is known to bound their cut
-from the root: the degree, or the cut of a group that hangs together by more than half of its weight. Each time, T is the
-set of nodes whose cut from the root is known, and is at least the bound of the next node v.
+Within a piece, one node is the root, and the others follow in descending order of what is known to bound their cut from
+the root: the degree, or the cut of a group that hangs together by more than half of its weight. Each time, T is the set
+of nodes whose cut from the root is known, and is at least the bound of the next node v (larger, if that is not its
+degree).
 
-1. *Certificate.* If each neighbour of v is in T, or can pass to T all that v sends it, then deg(v) flows from v into T. A
-   cut of v from the root either leaves T whole, and then costs deg(v), or parts the root from some member of T, and then
-   costs at least deg(v), too. So the cut around v alone is a smallest one. O(deg v).
+1. *Certificate.* If each neighbour of v is in T, or can pass to T all that v sends it, then deg(v) flows from v into T.
+   A cut of v from the root either leaves T whole, and then costs deg(v), or parts the root from some member of T, and
+   then costs at least deg(v), too. So the cut around v alone is a smallest one. O(deg v).
 2. *Flow.* Otherwise the largest flow from v into T is, by the same argument, the smallest cut of v from the root. It is
-   local, since most of the net is in T before long. The smallest side of v of that size is a piece of its own, in which the
-   rest is a stub; here it is a node of that degree. For one root, such smallest sides are nested or apart.
+   local, since most of the net is in T before long. The smallest side of v of that size is a piece of its own, in which
+   the rest is a stub; its nodes join T together, as one node of that degree would. For one root, such smallest sides
+   are nested or apart.
 
 A piece in which each node is settled is a star, each edge of which stands for the cut that was found: the tree is
-cut-equivalent, not only flow-equivalent. Nodes that hang on the rest by a single edge are contracted into it first.
-Capacities are whole numbers, so that all comparisons are exact; the same net gives the same edges.
+cut-equivalent, not only flow-equivalent. Nodes that hang on the rest by a single edge are taken off first. Capacities
+are whole numbers, so that all comparisons are exact; the same net gives the same edges.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ class Sides(NamedTuple):
 @compiled
 def _added(tree: Tree, first: int, second: int, cut: int) -> int:
     """Add an edge to the tree; returns its number."""
-    edge = tree.used[0]
+    edge = int(tree.used[0])
     tree.ends[edge, 0], tree.ends[edge, 1], tree.cuts[edge] = first, second, cut
     tree.used[0] += 1
     return edge
@@ -127,7 +129,7 @@ def _bounds(net: Net, degree: Int64[np.ndarray, "nodes"], root: int) -> Int64[np
 
 @compiled
 def _items(piece: Piece, side: Int64[np.ndarray, "side"], sides: Sides) -> Int64[np.ndarray, "items"]:
-    """The names of the items of a side: its nodes, but sides cut off before as one each. Sets the places of its nodes."""
+    """Set the places of the items of a side, nodes or sides cut off before; returns their names, and room for one."""
     names = np.empty(len(side) + 1, np.int64)
     count = 0
     for node in side:
@@ -194,7 +196,7 @@ def _divided(piece: Piece, tree: Tree, pieces: list[Piece]) -> None:
     sides = Sides(room[0], room[1], room[2], room[3])
     sides.outer[:] = 0
     members = [names[:0]]
-    waiting = [(np.int64(0), np.int64(0))]
+    waiting = [(0, 0)]
     for node in np.argsort(-2 * bounds - (bounds < degree), kind="mergesort"):
         bound = bounds[node]
         while waiting[0][0] < 0 and -waiting[0][0] >= bound + (bound < degree[node]):
@@ -220,7 +222,7 @@ def _divided(piece: Piece, tree: Tree, pieces: list[Piece]) -> None:
         tree.counts[SIDES] += 1
         sides.edges[len(members)] = edge
         sides.outer[side] = len(members)
-        heapq.heappush(waiting, (-cut, np.int64(len(members))))
+        heapq.heappush(waiting, (-cut, len(members)))
         members.append(side)
     _hang(tree, names[sides.outer == 0], names[root])
 
@@ -236,8 +238,9 @@ def gomory_hu(net: Net) -> Tree:
     tree = Tree(ends, np.zeros(count - 1, np.int64), np.zeros(1, np.int64), np.zeros(4, np.int64))
     hangs = pendants(net)
     kept = np.flatnonzero(hangs < 0)
-    for node in np.flatnonzero(hangs >= 0):
-        _added(tree, node, net.heads[hangs[node]], net.caps[hangs[node]])
+    for node in range(count):
+        if hangs[node] >= 0:
+            _added(tree, node, net.heads[hangs[node]], net.caps[hangs[node]])
     tree.counts[PENDANTS] = count - len(kept)
     pieces = [Piece(core(net, kept) if len(kept) < count else net, kept)]
     while len(pieces) > 0:
@@ -249,7 +252,7 @@ def gomory_hu(net: Net) -> Tree:
 def rooted(
     tree: Tree, count: int, root: int
 ) -> tuple[Int64[np.ndarray, "nodes"], Int64[np.ndarray, "nodes"], Int64[np.ndarray, "nodes"]]:
-    """For each node the next on its way to the root (-1 at the root), the cut between them (0), and the steps to the root."""
+    """For each node the next one on the way to the root (or -1), the cut between them (or 0), the steps to the root."""
     both = np.concatenate((tree.ends, tree.ends[:, ::-1]))
     net = assembled(both[:, 0].copy(), both[:, 1].copy(), np.concatenate((tree.cuts, tree.cuts)), count)
     parents, cuts, depths = np.full(count, -1, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64)
@@ -288,7 +291,7 @@ def grower(sources: str) -> Callable[[Starts, Heads, Given], Grown]:
     """The compiled way from weights by rows to a rooted tree. It is kept for as long as the `sources` are the same."""
 
     def grown(starts: Starts, heads: Heads, weights: Given) -> Grown:
-        """A fault, the power of two that cuts are multiplied by, parents, cuts and depths, counts, whether only degrees."""
+        """A fault; the power of two in the cuts; parents, cuts and depths; counts; whether it holds only degrees."""
         _ = sources
         fault, power, net = scaled(starts, heads, weights)
         counts = np.zeros(4, np.int64)
@@ -298,7 +301,7 @@ def grower(sources: str) -> Callable[[Starts, Heads, Given], Grown]:
             tree = gomory_hu(net)
             counts = tree.counts
             degree = degrees(net)
-            parents, cuts, depths = rooted(tree, len(degree), np.argmax(degree))
+            parents, cuts, depths = rooted(tree, len(degree), _heaviest(degree, degree))
             only_degrees = _all_degrees(parents, cuts, depths, degree)
         return fault, power, parents, cuts, depths, counts, only_degrees
 

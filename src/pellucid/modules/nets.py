@@ -1,7 +1,7 @@
 """Undirected graphs with whole-number capacities, in flat arrays: sorted, paired, contracted, freed of loose ends.
 
-Node `i` owns the arcs `starts[i]:starts[i + 1]`, sorted by `heads`. Each edge is two arcs of equal capacity, and `twins`
-leads from each to the other.
+Node `i` owns the arcs `starts[i]:starts[i + 1]`, sorted by `heads`. Each edge is two arcs of equal capacity, and
+`twins` leads from each to the other.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _largest(starts: Int64[np.ndarray, "nodes+1"], weights: Float64[np.ndarray, 
 def _leveled(
     weights: Float64[np.ndarray, "arcs"], twins: Int32[np.ndarray, "arcs"], power: int
 ) -> tuple[int, Int64[np.ndarray, "arcs"]]:
-    """NOT_SYMMETRIC or SOUND, and the smaller weight of each arc and its twin, times a power of two, as a whole number."""
+    """NOT_SYMMETRIC or SOUND; the smaller weight of each arc and its twin, times a power of two, as a whole number."""
     first, second = 2.0 ** (power // 2), 2.0 ** (power - power // 2)
     caps = np.empty(len(weights), np.int64)
     for arc in range(len(weights)):
