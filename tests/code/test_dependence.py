@@ -48,6 +48,12 @@ def test_planted_rules_come_back_as_formulas(rule, reads):
     assert not any(isinstance(part, Lookup) for part in walk(expr)), text(expr)
 
 
+def test_digits_are_told_apart():
+    known = columns(x=(0, 99))
+    expr = found(known["x"] // 10 + known["x"] % 10, known)
+    assert "x // 10" in text(expr) or "x % 10" in text(expr)
+
+
 def test_a_table_over_a_product_is_one_over_one_number():
     known = columns(a=(0, 7), b=(1, 6))
     product = known["a"] * known["b"]

@@ -31,6 +31,8 @@ from pellucid.errors import CannotRun, InvalidProgram
 from pellucid.ir.bits import code_bits
 from pellucid.ir.program import Reading
 
+MOST_PARAMETERS = 1_000_000
+
 NONE = 0.1
 """Outputs that stay below this share of the largest decide nothing."""
 
@@ -74,6 +76,8 @@ def propose_attention(part: Part, seconds: float) -> Candidate | str:
     deadline = time.monotonic() + seconds
     if not part.whole or not _takes_tokens(part) or not count_bundles(part):
         return ""
+    if sum(weight.numel() for weight in part.program.weights.values()) > MOST_PARAMETERS:
+        return "too large to be asked about thousands of sequences"
     corpus = corpus_of([call[0] for call in part.inputs])
     if corpus is None:
         return "too many different tokens"

@@ -30,6 +30,8 @@ LARGEST_SET = 4
 SETS, THOROUGH = 24, 3
 """Sets of variables of one size that are looked at, and that are looked at thoroughly."""
 
+BASES = (10, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16)
+
 CASES = 6
 """Pairs of simple forms that are tried as a case distinction."""
 
@@ -185,6 +187,8 @@ def _plain(rows: Rows, deadline: float) -> Iterator[Expr | None]:
     yield _refined(rows, deadline, SECONDS)
     if len(rows.names) >= 2:
         yield _of_two(rows, deadline)
+    else:
+        yield _of_digits(rows)
 
 
 def _refined(rows: Rows, deadline: float, seconds: float) -> Expr | None:
@@ -205,6 +209,20 @@ def _refined(rows: Rows, deadline: float, seconds: float) -> Expr | None:
         if not len(wrong):
             return expr
         picks[wrong[:: max(1, len(wrong) // FEW)]] = True
+    return None
+
+
+def _of_digits(rows: Rows) -> Expr | None:
+    """a · (x // base) + b · (x % base) + c for the one variable x."""
+    x, name = rows.keys[:, 0], Name(rows.names[0])
+    for base in BASES if len(x) > FEW_VALUES else ():
+        design = np.stack([x // base, x % base, np.ones_like(x)], axis=1).astype(np.float64)
+        weights = np.rint(np.linalg.lstsq(design, rows.values.astype(np.float64), rcond=None)[0])
+        if x.max() >= base and (design @ weights == rows.values).all():
+            high, low, constant = (int(w) for w in weights)
+            return linear(
+                [(high, call("floordiv", name, number(base))), (low, call("mod", name, number(base)))], constant
+            )
     return None
 
 
