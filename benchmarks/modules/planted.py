@@ -51,9 +51,9 @@ METHODS: dict[str, tuple[str, int | None]] = {
 RANDOM = "control: random, same sizes"
 CEILING = "control: spectral, started at the planted parts"
 CAUSE = (
-    "Narrower networks fall below 0.9 at noise 0.8: a unit with few weights of its own then has more weight to the other "
-    "network. The split ends there where it ends when started at the planted parts (last row of each table), so the "
-    "sizes of weights hold no more."
+    "Narrower networks fall below 0.9 at noise 0.8: a unit with few weights of its own then has more weight to the "
+    "other network. The split ends there where it ends when started at the planted parts (last row of each table), so "
+    "the sizes of weights hold no more."
 )
 BEST = "spectral, number of parts from the null"
 
