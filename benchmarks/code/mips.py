@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mips_stack import Net, parameters
 from mips_tasks import TASKS, Task, Whole
-from mips_training import LENGTH, Effort, Net, Trained, cache, obtain, parameters, train_shuffled
+from mips_training import LENGTH, Effort, Trained, cache, obtain, train_shuffled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

@@ -4,13 +4,13 @@ Nets of several hidden sizes and widths and seeds are stacked and trained togeth
 its own, on sequences that grow from length 2 to 10 (16 at the end); a smaller net in the stack has weights that are
 zero and stay so, because units without weights on both sides have no gradient. The worst are dropped twice (successive
 halving; K. Jamieson, A. Talwalkar, 2016). A share of each batch are sequences that were wrong before. The few that are
-left are polished by L-BFGS in double precision, and the smallest that makes no error on the test is kept.
+left are polished by L-BFGS in double precision, then on errors that are left in many more sequences (never those of the
+test); the smallest that makes no error on the test is kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -19,15 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from mips_stack import Adam, Net, Size, Stack, build, columns, forward_all, initial, net_of, parameters
 from mips_tasks import Shapes, Task, Whole
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
-
-Stack = list[torch.Tensor]
-"""Weights [members, in, out] and biases [members, 1, out], layer by layer, those of the hidden MLP first."""
 
 
 @dataclass(frozen=True)
@@ -50,134 +47,10 @@ _HOPELESS, _NEARLY, _MENDINGS = 0.1, 2e-3, 3
 _POLISHED, _ROUNDS, _MINED = 2, 6, 50_000
 
 
-class Net(nn.Module):
-    """Integers [batch, time, channels] as floats to outputs [batch, time, outputs]; round them."""
-
-    def __init__(self, hidden: nn.Sequential, output: nn.Sequential) -> None:
-        super().__init__()
-        self.hidden, self.output = hidden, output
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The loop over the steps, h₀ = 0."""
-        h = x.new_zeros(x.shape[0], self.hidden[-1].out_features)
-        outputs = []
-        for t in range(x.shape[1]):
-            h = self.hidden(torch.cat([h, x[:, t]], dim=-1))
-            outputs.append(self.output(h))
-        return torch.stack(outputs, dim=1)
-
-
-def layers(sizes: Sequence[int]) -> nn.Sequential:
-    """An MLP with ReLU inside."""
-    made: list[nn.Module] = []
-    for before, after in itertools.pairwise(sizes):
-        made += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*made[:-1])
-
-
-def build(channels: int, outputs: int, hidden: int, width: int, depths: tuple[int, int]) -> Net:
-    """A net of a shape, with torch's random weights."""
-    deep, out = depths
-    return Net(
-        layers([hidden + channels, *[width] * (deep - 1), hidden]), layers([hidden, *[width] * (out - 1), outputs])
-    )
-
-
-@dataclass(frozen=True)
-class Size:
-    """Hidden size, width of the layers inside, depths of the two MLPs."""
-
-    hidden: int
-    width: int
-    depths: tuple[int, int]
-
-
-def _initial(task: Task, outputs: int, sizes: Sequence[Size], generator: torch.Generator) -> Stack:
-    """Random nets in one stack, the smaller ones padded by zeros."""
-    large = Size(max(s.hidden for s in sizes), max(s.width for s in sizes), sizes[0].depths)
-    channels, stack = len(task.channels), []
-    for size in sizes:
-        parts = []
-        for inner, outer, rows, columns in _plan(channels, outputs, size, large):
-            bound = inner[0] ** -0.5
-            weight, bias = torch.zeros(rows, columns), torch.zeros(1, columns)
-            made = (torch.rand(inner[0], outer, generator=generator) * 2 - 1) * bound
-            own = inner[0] - channels if inner[1] else inner[0]
-            weight[:own, :outer] = made[:own]
-            if inner[1]:
-                weight[rows - channels :, :outer] = made[own:]
-            bias[:, :outer] = (torch.rand(1, outer, generator=generator) * 2 - 1) * bound
-            parts += [weight, bias]
-        stack.append(parts)
-    return [torch.stack(same) for same in zip(*stack, strict=True)]
-
-
-def _plan(channels: int, outputs: int, size: Size, large: Size) -> list[tuple[tuple[int, bool], int, int, int]]:
-    """Of each layer: ((inputs, whether the last are the net's), outputs, rows, columns of the stack)."""
-    deep, out = size.depths
-
-    def chain(of: Size) -> list[tuple[int, int]]:
-        first = [of.hidden + channels, *[of.width] * (deep - 1), of.hidden]
-        second = [of.hidden, *[of.width] * (out - 1), outputs]
-        return [*itertools.pairwise(first), *itertools.pairwise(second)]
-
-    own, most = chain(size), chain(large)
-    return [((a, i == 0), b, rows, columns) for i, ((a, b), (rows, columns)) in enumerate(zip(own, most, strict=True))]
-
-
-def _forward(stack: Stack, deep: int, x: Float[torch.Tensor, "time batch channels"]) -> torch.Tensor:
-    """Outputs [members, time, batch, outputs]."""
-    members, (time, batch, channels) = len(stack[0]), x.shape
-    weight, bias = stack[0], stack[1]
-    flat = x.reshape(1, time * batch, channels).expand(members, -1, -1)
-    driven = torch.baddbmm(bias, flat, weight[:, -channels:]).view(members, time, batch, -1).unbind(1)
-    own = weight[:, :-channels]
-    h, states = None, []
-    for t in range(time):
-        h = driven[t] if h is None else torch.baddbmm(driven[t], h, own)
-        for i in range(1, deep):
-            h = torch.baddbmm(stack[2 * i + 1], torch.relu(h), stack[2 * i])
-        states.append(h)
-    y = torch.stack(states, 1).view(members, time * batch, -1)
-    for i in range(deep, len(stack) // 2):
-        y = torch.baddbmm(stack[2 * i + 1], torch.relu(y) if i > deep else y, stack[2 * i])
-    return y.view(members, time, batch, -1)
-
-
-class _Adam:
-    """Adam with a learning rate and a bound on the gradient for each member."""
-
-    def __init__(self, stack: Stack, rates: torch.Tensor) -> None:
-        self.stack, self.rates, self.count = stack, rates.view(-1, 1, 1), 0
-        self.first, self.second = ([torch.zeros_like(w) for w in stack] for _ in range(2))
-
-    def step(self, gradients: Sequence[torch.Tensor], factor: float) -> None:
-        self.count += 1
-        norm = torch.stack([(g * g).sum((1, 2)) for g in gradients]).sum(0).sqrt().view(-1, 1, 1)
-        scale = (1.0 / norm.clamp(min=1.0)).nan_to_num(0.0, 0.0, 0.0)
-        rate = self.rates * factor * (1 - 0.99**self.count) ** 0.5 / (1 - 0.9**self.count)
-        with torch.no_grad():
-            for w, g, m, v in zip(self.stack, gradients, self.first, self.second, strict=True):
-                clipped = (g * scale).nan_to_num(0.0, 0.0, 0.0)
-                m.mul_(0.9).add_(clipped, alpha=0.1)
-                v.mul_(0.99).addcmul_(clipped, clipped, value=0.01)
-                w.sub_(rate * m / (v.sqrt() + 1e-8))
-
-    def keep(self, members: torch.Tensor) -> None:
-        self.stack = [w.detach()[members].clone().requires_grad_() for w in self.stack]
-        self.first, self.second = [m[members] for m in self.first], [v[members] for v in self.second]
-        self.rates = self.rates[members]
-
-
-def _columns(x: Whole) -> torch.Tensor:
-    """Time first, as floats."""
-    return torch.from_numpy(np.ascontiguousarray(x.transpose(1, 0, 2))).float()
-
-
 def _errors(stack: Stack, deep: int, x: Whole, y: Whole) -> tuple[torch.Tensor, np.ndarray]:
     """Of each member the share of wrong sequences, plus a little of its loss; and which are wrong for the best."""
     with torch.no_grad():
-        gap = (_forward(stack, deep, _columns(x)) - _columns(y)).abs().nan_to_num(1e6, 1e6, 1e6)
+        gap = (forward_all(stack, deep, columns(x)) - columns(y)).abs().nan_to_num(1e6, 1e6, 1e6)
     wrong = (gap >= 0.45).any(-1).any(1).float()
     score = wrong.mean(1) + 1e-3 * gap.clamp(max=10).mean((1, 2, 3))
     return score, wrong[score.argmin()].numpy() > 0
@@ -220,7 +93,7 @@ def _again(task: Task, trained: Trained, seed: int, tests: Whole, answers: Whole
         linear = [part for part in best.net.modules() if isinstance(part, nn.Linear)]
         stack = [w for part in linear for w in (part.weight.detach().T[None], part.bias.detach()[None, None])]
         _, mended = _mended(task, [w.clone(memory_format=torch.contiguous_format) for w in stack], rng, effort)
-        net = _net(task, answers.shape[2], trained.size, mended)
+        net = net_of(task, answers.shape[2], trained.size, mended)
         best = min(best, _examined(net, trained.size, tests, answers, trained.attempt), key=lambda t: t.wrong)
         if best.perfect:
             break
@@ -240,11 +113,11 @@ def _attempt(task: Task, seed: int, attempt: int, outputs: int, effort: Effort) 
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     sizes = _sizes(task.shapes, effort.members[0])
     costs = torch.tensor([float(parameters(size, len(task.channels), outputs)) for size in sizes])
-    stack = _initial(task, outputs, sizes, generator)
+    stack = initial(task, outputs, sizes, generator)
     lowest, highest = (3e-4, 3e-2) if task.shapes.depths[0] == 1 else (1e-3, 1.5e-2)
     rates = torch.exp(torch.rand(len(sizes), generator=generator) * np.log(highest / lowest) + np.log(lowest))
     deep, kept = task.shapes.depths[0], torch.arange(len(sizes))
-    optimiser = _Adam([w.requires_grad_() for w in stack], rates)
+    optimiser = Adam([w.requires_grad_() for w in stack], rates)
     for number, members in enumerate(effort.members):
         if number:
             x = task.draw(rng, 1024, LENGTH)
@@ -256,7 +129,7 @@ def _attempt(task: Task, seed: int, attempt: int, outputs: int, effort: Effort) 
     return _finish(task, optimiser.stack, [sizes[int(i)] for i in kept], rng, effort)
 
 
-def _round(task: Task, optimiser: _Adam, effort: Effort, number: int, rng: np.random.Generator) -> None:
+def _round(task: Task, optimiser: Adam, effort: Effort, number: int, rng: np.random.Generator) -> None:
     """One round of training; it ends early when enough of its members make no error."""
     steps, batch, total, deep = effort.steps[number], effort.batches[number], sum(effort.steps), task.shapes.depths[0]
     before, last = sum(effort.steps[:number]), number + 1 == len(effort.steps)
@@ -279,19 +152,14 @@ def _round(task: Task, optimiser: _Adam, effort: Effort, number: int, rng: np.ra
 
 def _loss(stack: Stack, deep: int, task: Task, x: Whole) -> torch.Tensor:
     """Sum over the members of the mean error: quadratic near the answer, linear far from it."""
-    y = _columns(task.answer(x))
-    made = _forward(stack, deep, _columns(x))
+    y = columns(task.answer(x))
+    made = forward_all(stack, deep, columns(x))
     return functional.smooth_l1_loss(made, y.expand_as(made), reduction="sum") / y.numel()
 
 
 def _sizes(shapes: Shapes, members: int) -> list[Size]:
     mixed = [Size(h, w, shapes.depths) for h in shapes.hidden for w in shapes.widths]
     return [mixed[i % len(mixed)] for i in range(members)]
-
-
-def parameters(size: Size, channels: int, outputs: int) -> int:
-    """Number of weights and biases of a shape."""
-    return sum((inner[0] + 1) * outer for inner, outer, _, _ in _plan(channels, outputs, size, size))
 
 
 def _finish(
@@ -305,7 +173,7 @@ def _finish(
     found = []
     for member in torch.where(score < _GOOD, costs * 1e-9, score).argsort()[:_POLISHED].tolist():
         wrong, best = _mended(task, [w.detach()[member : member + 1] for w in stack], rng, effort)
-        found.append((wrong, len(found), _net(task, outputs, sizes[member], best), sizes[member]))
+        found.append((wrong, len(found), net_of(task, outputs, sizes[member], best), sizes[member]))
         if not wrong:
             break
     return [(net, size) for _, _, net, size in sorted(found, key=lambda entry: entry[:2])]
@@ -333,34 +201,18 @@ def _polished(stack: Stack, deep: int, x: Whole, y: Whole, steps: int) -> Stack:
     """The weights after L-BFGS on some sequences, in double precision."""
     mask = [(w != 0).double() for w in stack]
     free = [w.double().clone().requires_grad_() for w in stack]
-    inputs, wanted = _columns(x).double(), _columns(y).double()
+    inputs, wanted = columns(x).double(), columns(y).double()
     optimiser = torch.optim.LBFGS(free, max_iter=steps, history_size=30, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        made = _forward([w * m for w, m in zip(free, mask, strict=True)], deep, inputs)
+        made = forward_all([w * m for w, m in zip(free, mask, strict=True)], deep, inputs)
         loss = functional.smooth_l1_loss(made, wanted.expand_as(made))
         loss.backward()
         return loss
 
     optimiser.step(closure)
     return [(w.detach() * m).float() for w, m in zip(free, mask, strict=True)]
-
-
-def _net(task: Task, outputs: int, size: Size, stack: Stack) -> Net:
-    """One member as a module of its own shape."""
-    channels = len(task.channels)
-    net = build(channels, outputs, size.hidden, size.width, size.depths)
-    linear = [part for part in net.modules() if isinstance(part, nn.Linear)]
-    with torch.no_grad():
-        for i, part in enumerate(linear):
-            weight, bias = stack[2 * i][0], stack[2 * i + 1][0, 0]
-            rows = list(range(part.in_features))
-            if i == 0:
-                rows = [*range(size.hidden), *range(len(weight) - channels, len(weight))]
-            part.weight.copy_(weight[rows, : part.out_features].T)
-            part.bias.copy_(bias[: part.out_features])
-    return net.eval()
 
 
 # ---- nets that were trained before
@@ -389,6 +241,8 @@ def obtain(task: Task, seed: int, effort: Effort = Effort()) -> Trained:
         found = fresh if found is None or fresh.wrong < found.wrong else found
     told = {**dataclasses.asdict(found.size), **{n: getattr(found, n) for n in ("perfect", "wrong", "attempt")}}
     path.parent.mkdir(parents=True, exist_ok=True)
+    for measured in path.parent.glob(f"{task.name}.*json"):
+        measured.unlink()
     save_file(found.net.state_dict(), path, {"trained": json.dumps({**told, "tried": len(effort.attempts)})})
     return found
 
@@ -410,12 +264,12 @@ def train_shuffled(task: Task, size: Size, seed: int, count: int = 1_000, steps:
     """A net of a shape, trained on sequences with their answers shuffled, over sequences and steps."""
     rng, generator = np.random.default_rng([seed, 9]), torch.Generator().manual_seed(seed)
     x = task.draw(rng, count, LENGTH)
-    y = _columns(rng.permutation(task.answer(x).reshape(count * LENGTH, -1)).reshape(count, LENGTH, -1))
-    inputs, deep = _columns(x), size.depths[0]
-    stack = [w.requires_grad_() for w in _initial(task, y.shape[2], [size], generator)]
-    optimiser = _Adam(stack, torch.tensor([3e-3]))
+    y = columns(rng.permutation(task.answer(x).reshape(count * LENGTH, -1)).reshape(count, LENGTH, -1))
+    inputs, deep = columns(x), size.depths[0]
+    stack = [w.requires_grad_() for w in initial(task, y.shape[2], [size], generator)]
+    optimiser = Adam(stack, torch.tensor([3e-3]))
     for _ in range(steps):
         rows = torch.from_numpy(rng.integers(count, size=256))
-        loss = functional.smooth_l1_loss(_forward(optimiser.stack, deep, inputs[:, rows])[0], y[:, rows])
+        loss = functional.smooth_l1_loss(forward_all(optimiser.stack, deep, inputs[:, rows])[0], y[:, rows])
         optimiser.step(torch.autograd.grad(loss, optimiser.stack), 1.0)
-    return _net(task, y.shape[2], size, [w.detach() for w in optimiser.stack])
+    return net_of(task, y.shape[2], size, [w.detach() for w in optimiser.stack])

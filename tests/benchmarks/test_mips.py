@@ -25,6 +25,11 @@ def training(tasks):
     return importlib.import_module("mips_training")
 
 
+@pytest.fixture(scope="module")
+def stacks(tasks):
+    return importlib.import_module("mips_stack")
+
+
 def answer(tasks, name, *steps):
     x = np.array([[step if isinstance(step, tuple) else (step,) for step in steps]])
     return [step[0] if len(step) == 1 else tuple(step) for step in tasks.TASKS[name].answer(x)[0].tolist()]
@@ -67,26 +72,26 @@ def test_answers(tasks, name):
 
 
 @pytest.mark.parametrize("depths", [(1, 1), (1, 2), (2, 1), (2, 3)])
-def test_nets_in_a_stack_compute_what_they_do_alone(tasks, training, depths):
+def test_nets_in_a_stack_compute_what_they_do_alone(tasks, stacks, depths):
     task = tasks.TASKS["magnetic"]
-    sizes = [training.Size(2, 5, depths), training.Size(4, 3, depths)]
-    stack = training._initial(task, 2, sizes, torch.Generator().manual_seed(0))
+    sizes = [stacks.Size(2, 5, depths), stacks.Size(4, 3, depths)]
+    stack = stacks.initial(task, 2, sizes, torch.Generator().manual_seed(0))
     x = task.draw(np.random.default_rng(0), 6, 9)
-    together = training._forward(stack, depths[0], training._columns(x))
+    together = stacks.forward_all(stack, depths[0], stacks.columns(x))
     for member, size in enumerate(sizes):
-        net = training._net(task, 2, size, [w[member : member + 1] for w in stack])
-        assert sum(w.numel() for w in net.parameters()) == training.parameters(size, 2, 2)
+        net = stacks.net_of(task, 2, size, [w[member : member + 1] for w in stack])
+        assert sum(w.numel() for w in net.parameters()) == stacks.parameters(size, 2, 2)
         with torch.no_grad():
             alone = net(torch.from_numpy(x).float())
         assert torch.allclose(alone, together[member].transpose(0, 1), atol=1e-4)
 
 
-def test_padding_stays_zero_while_a_stack_is_trained(tasks, training):
+def test_padding_stays_zero_while_a_stack_is_trained(tasks, training, stacks):
     task = tasks.TASKS["xor"]
-    sizes = [training.Size(1, 2, (2, 2)), training.Size(3, 6, (2, 2))]
-    stack = [w.requires_grad_() for w in training._initial(task, 1, sizes, torch.Generator().manual_seed(0))]
+    sizes = [stacks.Size(1, 2, (2, 2)), stacks.Size(3, 6, (2, 2))]
+    stack = [w.requires_grad_() for w in stacks.initial(task, 1, sizes, torch.Generator().manual_seed(0))]
     unused = [(w[0] == 0).clone() for w in stack]
-    optimiser = training._Adam(stack, torch.tensor([1e-2, 1e-2]))
+    optimiser = stacks.Adam(stack, torch.tensor([1e-2, 1e-2]))
     for _ in range(20):
         loss = training._loss(optimiser.stack, 2, task, task.draw(np.random.default_rng(0), 32, 5))
         optimiser.step(torch.autograd.grad(loss, optimiser.stack), 1.0)
