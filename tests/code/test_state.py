@@ -116,3 +116,16 @@ def test_bad_functions_are_refused():
         read_state(lambda x: x + np.random.random(x.shape), sequences(0, 1))
     with pytest.raises(BadInput, match="not integers"):
         read_state(lambda x: x, sequences(0, 1) + 0.5)
+
+
+def test_a_network_that_wavers_and_leaves_its_task_beyond_the_usual_length_is_read_and_says_so():
+    task = loop(lambda s, x: ([(s[0] + x) % 3], (s[0] + x) % 3), 0)
+
+    def wavering(x):
+        steps = np.arange(x.shape[1])[None, :, None]
+        return task(x) + 0.15 * np.sin(3 * x.cumsum(1)) + np.where(steps >= 12, 0.9, 0.0)
+
+    found = read_state(wavering, sequences(0, 2))
+    assert lines(found.program) == ["residue = 0", "residue = (residue + x) % 3", "y = residue"]
+    assert found.drift.agree_up_to == 12
+    assert found.given.mismatches == found.fresh.mismatches == 0
