@@ -208,7 +208,8 @@ def measured(task: Task) -> Found:
 
 def kept(task: Task, resume: bool) -> Found:
     """What was measured of a network: now, or, when resuming, by the run that was interrupted."""
-    place = cache() / f"gpt2-{task.name}.json"
+    place = cache().parent / "gpt2" / f"{task.name}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
     if resume and place.is_file():
         told = json.loads(place.read_text(encoding="utf-8"))
         return Found(**{key: tuple(value) if isinstance(value, list) else value for key, value in told.items()})
