@@ -47,6 +47,12 @@ def test_reasons_are_on_the_trail_and_silence_is_not(program):
     assert [(attempt.method, attempt.outcome) for attempt in added] == [("one", "because")]
 
 
+def test_without_time_nothing_is_tried(program):
+    found = find_together(program, [[pairs()]], (WAVES,), budget=0.0)
+    assert "not tried" in found.notes.trail[-1].outcome
+    assert found.functions == program.functions
+
+
 def test_program_is_as_before_without_ways(program):
     assert find_together(program, [[pairs()]], ()) == program
     assert WAVES.name == "waves"

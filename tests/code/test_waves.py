@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from planted_waves import KEYS, PERIOD, Adder, pairs
+from torch import nn
 
 from pellucid.code.waves import folded, grid_of, key_frequencies, spectrum, token_frequencies, waves_in
 from pellucid.lift.trace import trace
@@ -80,3 +81,18 @@ def test_waves_that_are_not_there_are_not_found(grid):
     stream = grid.parts["attention_0"][0].double().numpy()
     missing = [k for k in range(1, 7) if k not in KEYS]
     assert waves_in(stream, grid, missing, missing) is None
+
+
+def test_no_grid_of_sequences_of_any_length():
+    class Any(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(PERIOD, 4)
+
+        def forward(self, tokens):
+            return self.table(tokens).sum(1)
+
+    example = pairs().repeat(1, 4)
+    graph = trace(Any().eval(), (example,))
+    assert isinstance(graph.values[graph.block.inputs[0]].axes[1], str)
+    assert grid_of(structure(graph, partition(graph)), [[pairs()], [example]]) == ""

@@ -9,6 +9,7 @@ checks.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from pellucid.code.propose import Calls, Candidate
 from pellucid.ir.graph import calls_made, weights_read
 from pellucid.ir.notes import Attempt
 from pellucid.ir.program import Program
+
+
+LATE = "not tried: the time for the search was used up"
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,10 @@ class Together:
 def find_together(program: Program, calls: Calls, ways: Sequence[Together], budget: float = 60.0) -> Program:
     """The program with the readings of parts that `ways` find, each where it is shorter than the one that is there."""
     trail: list[Attempt] = []
+    deadline = time.monotonic() + budget
     for way in ways:
-        proposed = way.propose(program, calls, budget)
+        left = deadline - time.monotonic()
+        proposed = way.propose(program, calls, left) if left > 0 else LATE
         if isinstance(proposed, str):
             if proposed:
                 trail.append(Attempt(program.entry, way.name, proposed))
