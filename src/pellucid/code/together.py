@@ -18,7 +18,6 @@ from pellucid.ir.graph import calls_made, weights_read
 from pellucid.ir.notes import Attempt
 from pellucid.ir.program import Program
 
-
 LATE = "not tried: the time for the search was used up"
 
 
