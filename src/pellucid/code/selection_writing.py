@@ -123,7 +123,7 @@ class _Sequences:
             return node("selector_width", node("and", chosen, marked), name=variable.name)
         value = self.writer.array(variable.value, f"{variable.name}_source")
         if variable.kind == "mean":
-            mean = node("aggregate", chosen, value, name=f"{variable.name}_share")
+            mean = node("aggregate", chosen, value, 0.0, "float32", name=f"{variable.name}_share")
             return node("cast", node("round_half_even", node("mul", mean, PARTS)), "int64", name=variable.name)
         return node("pick", chosen, value, *([variable.default] if variable.default != -1 else []), name=variable.name)
 
@@ -138,7 +138,9 @@ class _Sequences:
         assert variable.value is not None
         self.need(variable.value)
         value = self.writer.array(variable.value, f"{variable.name}_source")
-        return self.writer.node("aggregate", self.selection(variable.selection), value, name=variable.name)
+        return self.writer.node(
+            "aggregate", self.selection(variable.selection), value, 0.0, "float32", name=variable.name
+        )
 
     def selection(self, selection: Selection) -> Ref:
         """The truth values [batch, query, key] of a selection."""
@@ -210,7 +212,11 @@ def write_program(part: Part, corpus: Corpus, known: Known, answer: Answer) -> B
         value = writer.node("cast", value, "float32")
     if _padded(part, skipped):
         value = writer.node("pad", value, (1, 0), int(answer.first) if answer.classes else answer.first)
-    value = writer.node("one_hot", value, answer.classes) if answer.classes else writer.node("unsqueeze", value, -1)
+    value = (
+        writer.node("one_hot", value, answer.classes, "float32")
+        if answer.classes
+        else writer.node("unsqueeze", value, -1)
+    )
     return named(part, writer, value)
 
 

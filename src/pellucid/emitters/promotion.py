@@ -94,8 +94,6 @@ class _Typing:
             return NUMBERS[int] if node.op == "size" else "int64"
         if node.op in TORCH and (named := _named_type(node)):
             return named
-        if node.op in ("aggregate", "one_hot"):
-            return "float32"
         if node.op == "pick":
             return self._type(node.args[1])
         if node.op == "lookup":

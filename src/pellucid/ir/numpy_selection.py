@@ -40,12 +40,12 @@ def selector_width(selected: Array) -> Array:
     return selected.sum(-1)
 
 
-def aggregate(selected: Array, values: Array, default: float = 0.0) -> Array:
-    """The mean of the values [batch, key] that each query selects, in float32; `default` where it selects none."""
-    chosen = selected.astype(np.float32)
+def aggregate(selected: Array, values: Array, default: float = 0.0, dtype: str = "float32") -> Array:
+    """The mean of the values [batch, key] that each query selects; `default` where it selects none."""
+    chosen = selected.astype(dtype)
     width = chosen.sum(-1)
-    mean = (chosen * values.astype(np.float32)[:, None, :]).sum(-1) / np.maximum(width, 1)
-    return np.where(width > 0, mean, np.float32(default))
+    mean = (chosen * values.astype(dtype)[:, None, :]).sum(-1) / np.maximum(width, 1)
+    return np.where(width > 0, mean, np.asarray(default, dtype))
 
 
 def pick(selected: Array, values: Array, default: int = -1) -> Array:
@@ -56,9 +56,9 @@ def pick(selected: Array, values: Array, default: int = -1) -> Array:
     return np.where(selected.any(-1), chosen, np.asarray(default, values.dtype))
 
 
-def one_hot(x: Array, classes: int) -> Array:
-    """A new last axis with 1.0 at the place that x tells, in float32; all zeros where x is no class."""
-    return (x[..., None] == np.arange(classes)).astype(np.float32)
+def one_hot(x: Array, classes: int, dtype: str = "float32") -> Array:
+    """A new last axis with 1.0 at the place that x tells; all zeros where x is no class."""
+    return (x[..., None] == np.arange(classes)).astype(dtype)
 
 
 def is_in(x: Array, members: Sequence[int]) -> Array:

@@ -43,11 +43,11 @@ def selector_width(selected: Tensor) -> Tensor:
     return selected.sum(-1)
 
 
-def aggregate(selected: Tensor, values: Tensor, default: float = 0.0) -> Tensor:
-    """The mean of the values [batch, key] that each query selects, in float32; `default` where it selects none."""
-    chosen = selected.float()
+def aggregate(selected: Tensor, values: Tensor, default: float = 0.0, dtype: str = "float32") -> Tensor:
+    """The mean of the values [batch, key] that each query selects; `default` where it selects none."""
+    chosen = selected.to(getattr(torch, dtype))
     width = chosen.sum(-1)
-    mean = (chosen * values.float()[:, None, :]).sum(-1) / width.clamp(min=1)
+    mean = (chosen * values.to(chosen.dtype)[:, None, :]).sum(-1) / width.clamp(min=1)
     return torch.where(width > 0, mean, default)
 
 
@@ -57,9 +57,9 @@ def pick(selected: Tensor, values: Tensor, default: int = -1) -> Tensor:
     return torch.where(selected.any(-1), values.expand(selected.shape[0], -1).gather(1, first), default)
 
 
-def one_hot(x: Tensor, classes: int) -> Tensor:
-    """A new last axis with 1.0 at the place that x tells, in float32; all zeros where x is no class."""
-    return (x[..., None] == torch.arange(classes, device=x.device)).float()
+def one_hot(x: Tensor, classes: int, dtype: str = "float32") -> Tensor:
+    """A new last axis with 1.0 at the place that x tells; all zeros where x is no class."""
+    return (x[..., None] == torch.arange(classes, device=x.device)).to(getattr(torch, dtype))
 
 
 def is_in(x: Tensor, members: Sequence[int]) -> Tensor:
