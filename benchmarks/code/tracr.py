@@ -97,12 +97,13 @@ class Found:
     rows: int
     bits: tuple[float, float]
     seconds: tuple[float, float]
+    judged: bool
     why: str
 
     @property
     def equivalent(self) -> bool:
         """Whether this is a readable program without weights that predicts what the network does."""
-        return self.weights_left == 0.0 and self.differing == 0 and self.rows <= 64
+        return self.weights_left == 0.0 and self.differing == 0 and self.rows <= 64 and self.judged
 
     @property
     def short(self) -> bool:
@@ -167,7 +168,7 @@ def measure(networks: ModuleType, path: Path, seed: int) -> Found:
         return Found(
             path.stem, reading.method if whole else "", left, sum(len(x) for x in inputs), differing,
             lines_of(program), operations(program), largest_table(program),
-            (bits_below(program, program.entry), reading.bits), seconds, "" if whole else said,
+            (bits_below(program, program.entry), reading.bits), seconds, judged(program), "" if whole else said,
         )  # fmt: skip
 
 
@@ -197,6 +198,12 @@ def disagree(
         return np.asarray(np.abs(found - wanted)[..., 0] > CLOSE * scale)
     chosen = [np.where(y.max(-1) < NONE * scale, -1, y.argmax(-1)) for y in (found, wanted)]
     return np.asarray(chosen[0] != chosen[1])
+
+
+def judged(program: Program) -> bool:
+    """Whether the reading of the whole passed the verdict of `decompile` itself."""
+    verdicts = [v for v in program.notes.verdicts if (v.part, v.reading) == ("program", "code")]
+    return bool(verdicts) and all(verdict.passed for verdict in verdicts)
 
 
 # ---- how long it is
@@ -263,7 +270,8 @@ def controls(networks: ModuleType, paths: Sequence[Path], seed: int, outcome: Ou
 
 COLUMNS = (
     "network", "reading", "weights left", "sequences", "that differ", "lines", "operations", "of the source",
-    "longest table", "bits, net → program", "ratio", "seconds, processor", "equivalent", "at most twice as long",
+    "longest table", "bits, net → program", "ratio", "seconds, processor", "verdict", "equivalent",
+    "at most twice as long",
 )  # fmt: skip
 
 
@@ -284,6 +292,7 @@ def row_of(found: Found) -> list[object]:
         f"{before:,.0f} → {after:,.0f}" if read else f"{before:,.0f}",
         f"{before / after:.0f}" if read else "",
         f"{found.seconds[0]:.0f}, {found.seconds[1]:.0f}",
+        ("passed" if found.judged else "**failed**") if read else "",
         "yes" if found.equivalent else "**no**",
         "yes" if found.short else "**no**",
     ]

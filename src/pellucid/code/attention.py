@@ -217,8 +217,9 @@ def silent_share(part: Part) -> float:
 def _number(outputs: _Outputs, places: int, known: Known, deadline: float) -> Answer | str:
     """The output as a sum of variables, or as a table over an expression of whole numbers."""
     wanted = outputs.values[:, 0]
-    first = 0.0 if outputs.first is None else float(np.median(outputs.first))
     scale = max(float(np.abs(wanted).max()), 1e-30)
+    first = 0.0 if outputs.first is None else float(np.median(outputs.first))
+    first = first if abs(first) > SLACK * scale else 0.0
     for names in _summands(known):
         table = np.stack([known[name].column / (PARTS if known[name].kind == "mean" else 1) for name in names], axis=1)
         design = np.c_[table, np.ones(len(wanted))]
