@@ -2,7 +2,8 @@
 
 Numba can keep compiled code beside the source, but to tell whether it is still good, it looks only at the file of the
 kernel that is called, not at those of the kernels that this one calls. So only outermost kernels are kept. They are
-made inside a function that gives them a variable of `sources`: what they close over is part of what numba knows them by.
+made inside a function that gives them a variable of `sources`: what they close over is a part of what they are kept
+under.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Int64
 from pellucid.modules.compiled import compiled
 from pellucid.modules.nets import Net
 
+FAR = 1 << 60
+
 
 class Field(NamedTuple):
     """A net, the set that flows run into, and room to work in. All flows of a net share it."""
@@ -28,7 +30,7 @@ class Field(NamedTuple):
     spent: Int64[np.ndarray, "nodes"]
     """How much of `reach` is used."""
     depth: Int64[np.ndarray, "nodes"]
-    """Steps from the source; -1 where not seen."""
+    """Steps from the source; -1 where not seen, FAR in the set."""
     cursor: Int64[np.ndarray, "nodes"]
     """The next arc to try."""
     queue: Int64[np.ndarray, "nodes"]
@@ -65,6 +67,7 @@ def join(field: Field, node: int) -> None:
     """Take a node into the set."""
     net = field.net
     field.joined[node] = True
+    field.depth[node] = FAR
     for arc in range(net.starts[node], net.starts[node + 1]):
         field.reach[net.heads[arc]] += net.caps[arc]
 
@@ -126,7 +129,7 @@ def _layered(field: Field, source: int) -> int:
             break
         for arc in range(net.starts[node], net.starts[node + 1]):
             head = net.heads[arc]
-            if depth[head] >= 0 or field.joined[head] or net.caps[arc] == 0:
+            if depth[head] >= 0 or net.caps[arc] == 0:
                 continue
             depth[head] = depth[node] + 1
             field.cursor[head] = net.starts[head]
@@ -163,7 +166,7 @@ def _blocked(field: Field, source: int, bottom: int) -> int:
         arc = field.cursor[node]
         if steps < bottom and arc < net.starts[node + 1]:
             head = net.heads[arc]
-            if net.caps[arc] > 0 and depth[head] == steps + 1 and not field.joined[head]:
+            if net.caps[arc] > 0 and depth[head] == steps + 1:
                 path[steps] = arc
                 steps += 1
                 node = head
