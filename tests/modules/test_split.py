@@ -235,3 +235,18 @@ def test_a_unit_claimed_twice(other):
     tree = tree_of(first, *([claims("B", ("h", -1, (1, 2)))] if other == "B" else []))
     with pytest.raises(BadInput, match=f"unit 1 of 'h' is claimed by 'A' and '{other}'"):
         split_units(mlp(), tree)
+
+
+def test_a_reshape_that_names_the_batch():
+    weights = weights_of(a_weight=(4, 2, 3, 3), a_bias=(4,), y_weight=(3, 4), y_bias=(3,))
+    nodes = [
+        step("a", "conv2d", "@x", "$a.weight", "$a.bias", (1, 1), (0, 0), (1, 1), 1),
+        step("p", "adaptive_avg_pool2d", "@a", (1, 1)),
+        step("n", "size", "@x", 0),
+        step("f", "reshape", "@p", ("@n", 4)),
+        step("y", "linear", "@f", "$y.weight", "$y.bias"),
+    ]
+    graph = graph_of({"x": (2, 5, 5)}, nodes, ["y"], weights)
+    split, _ = split_units(graph, tree_of(claims("A", ("a", 1, (0, 2))), claims("B", ("a", 1, (1, 3)))))
+    assert gap(run_graph(split, given(split)), run_graph(graph, given(graph))) < 1e-5
+    assert sum(node.op == "flatten" for node in split.block.nodes) == 2

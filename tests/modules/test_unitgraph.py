@@ -304,3 +304,39 @@ def test_weightings_that_cannot_be():
         unit_graph(mlp(), "cubed")
     with pytest.raises(BadInput, match="give samples"):
         unit_graph(mlp(), "activation")
+
+
+class Indexed(nn.Module):
+    """A table with tokens along its last axis, read by index, and a layer that reads it again from the other side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(6, 9))
+        self.up, self.down = nn.Linear(6, 5), nn.Linear(5, 6)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.table.T[ids]
+        return (x + self.down(torch.relu(self.up(x)))) @ self.table
+
+
+def test_a_table_read_by_index_is_an_embedding():
+    torch.manual_seed(0)
+    model = Indexed()
+    units = unit_graph(trace(model, (torch.randint(0, 9, (4, 3)),)))
+    token, hidden, out = (block.name for block in units.blocks)
+    assert [block.kind for block in units.blocks] == ["token", "neuron", "output"]
+    assert np.allclose(between(units, hidden, token), numpy((model.up.weight @ model.table).abs()), atol=1e-6)
+    assert np.allclose(between(units, out, token), numpy((model.table.T @ model.table).abs()), atol=1e-6)
+
+
+def test_padded_images_have_channels():
+    model = nn.Sequential(
+        nn.ZeroPad2d(1), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 1)
+    )
+    units = unit_graph(trace(model, (torch.randn(2, 2, 8, 8),)))
+    assert [(block.kind, block.size) for block in units.blocks] == [
+        ("input", 2),
+        ("channel", 4),
+        ("channel", 3),
+        ("output", 2),
+    ]

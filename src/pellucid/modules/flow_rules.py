@@ -35,10 +35,6 @@ def carried(survey: Survey, node: Node) -> Flow | None:
     return rule(survey, node) if is_real(survey.kind_of(node.id)) else None
 
 
-def _weight(survey: Survey, arg: Arg) -> torch.Tensor | None:
-    return survey.graph.weights[arg.name] if isinstance(arg, Weight) else None
-
-
 # ---- entry by entry
 
 
@@ -99,7 +95,7 @@ def _gain(survey: Survey, node: Node, flow: Flow, other: Arg) -> torch.Tensor | 
     """The factor of each entry, where a number or a weight along the features tells it."""
     if isinstance(other, int | float):
         return float(other)
-    weight = _weight(survey, other)
+    weight = survey.weight(other)
     if weight is None:
         return None
     if weight.numel() == 1:
@@ -136,15 +132,15 @@ def _over(survey: Survey, node: Node, weight: torch.Tensor | None, turned: bool)
 
 
 def _linear(survey: Survey, node: Node) -> Flow | None:
-    return _over(survey, node, _weight(survey, node.args[1]), turned=False)
+    return _over(survey, node, survey.weight(node.args[1]), turned=False)
 
 
 def _affine(survey: Survey, node: Node) -> Flow | None:
-    return _over(survey, node, _weight(survey, node.args[1]), turned=True)
+    return _over(survey, node, survey.weight(node.args[1]), turned=True)
 
 
 def _matmul(survey: Survey, node: Node) -> Flow | None:
-    if isinstance(node.args[1], Weight):
+    if survey.weight(node.args[1]) is not None:
         return _affine(survey, node)
     values = survey.flow(node.args[1])
     rank = len(survey.kind_of(node.id).axes)
@@ -154,7 +150,7 @@ def _matmul(survey: Survey, node: Node) -> Flow | None:
 
 def _convolution(survey: Survey, node: Node) -> Flow | None:
     """A kernel counts as its norm over the positions it covers."""
-    flow, weight = survey.flow(node.args[0]), _weight(survey, node.args[1])
+    flow, weight = survey.flow(node.args[0]), survey.weight(node.args[1])
     if flow is None or weight is None or flow.axes != (1,):
         return None
     groups_at = node.args[6] if len(node.args) > 6 else 1
@@ -205,26 +201,26 @@ def _layer_norm(survey: Survey, node: Node) -> Flow | None:
     flow = survey.flow(node.args[0])
     if flow is None or flow.axes != (len(survey.kind_of(node.id).axes) - 1,):
         return _bent(survey, node)
-    return _scaled(flow.then(Centre()), _weight(survey, node.args[2]))
+    return _scaled(flow.then(Centre()), survey.weight(node.args[2]))
 
 
 def _rms_norm(survey: Survey, node: Node) -> Flow | None:
     flow = survey.flow(node.args[0])
-    return None if flow is None else _scaled(flow, _weight(survey, node.args[1]))
+    return None if flow is None else _scaled(flow, survey.weight(node.args[1]))
 
 
 def _batch_norm(survey: Survey, node: Node) -> Flow | None:
-    flow, variance, eps = survey.flow(node.args[0]), _weight(survey, node.args[4]), node.args[5]
+    flow, variance, eps = survey.flow(node.args[0]), survey.weight(node.args[4]), node.args[5]
     if flow is None or variance is None or not isinstance(eps, float):
         return flow
     spread = (variance.float() + eps).rsqrt()
-    weight = _weight(survey, node.args[1])
+    weight = survey.weight(node.args[1])
     return _scaled(flow, spread if weight is None else spread * weight.float())
 
 
 def _group_norm(survey: Survey, node: Node) -> Flow | None:
     flow = survey.flow(node.args[0])
-    return None if flow is None else _scaled(flow, _weight(survey, node.args[2]))
+    return None if flow is None else _scaled(flow, survey.weight(node.args[2]))
 
 
 def _scaled(flow: Flow, gain: torch.Tensor | None) -> Flow:
@@ -244,7 +240,7 @@ RULES: Mapping[str, Rule] = {
     **_for(_sum, ("add", "sub", "where")),
     **_for(_product, ("mul", "div")),
     **_for(_first, (
-        "cast", "masked_fill", "rotary", "expand", "flip", "tril", "triu", "max_pool2d", "avg_pool2d",
+        "cast", "masked_fill", "rotary", "expand", "flip", "pad", "tril", "triu", "max_pool2d", "avg_pool2d",
         "adaptive_avg_pool2d", "aten.max_pool1d.default", "aten.avg_pool1d.default",
         "aten.adaptive_avg_pool1d.default",
     )),

@@ -213,7 +213,7 @@ def _works_by_parts(splitting: _Splitting, node: Node, division: Division) -> bo
 def _own_part(splitting: _Splitting, node: Node, division: Division, k: int) -> str:
     """Part k of a node that treats every unit by itself."""
     graph = splitting.graph
-    divided = set(operands(node, division, graph) or refs(node))
+    divided = set(operands(node, division, graph) or (name for name in refs(node) if name in splitting.divided))
     for name in refs(node):
         if name not in divided:
             _join(splitting, name)

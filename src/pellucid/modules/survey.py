@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from pellucid.ir.graph import Arg, Block, Graph, Node, Ref, Weight, refs
-from pellucid.modules.divisions import unit_axes
+from pellucid.ir.primitives import TORCH
+from pellucid.modules.divisions import POOLING, unit_axes
 from pellucid.modules.flow_rules import carried
 from pellucid.modules.flow_shapes import pieces, repeated
 from pellucid.modules.linear_maps import Average, Dense, Place, Take
@@ -72,8 +73,11 @@ def _walk(survey: Survey, block: Block, told: set[str]) -> None:
 def _single(survey: Survey, node: Node, told: set[str]) -> None:
     if node.op == "attention":
         flow = _attention(survey, node)
-    elif node.op == "embedding":
+    elif node.op in ("embedding", "index") and survey.weight(node.args[0]) is not None:
         flow = _embedding(survey, node) if set(refs(node)) & told else None
+    elif node.op in ("permute", "transpose") and isinstance(node.args[0], Weight):
+        survey.tables[node.id] = TORCH[node.op](survey.graph.weights[node.args[0].name], *node.args[1:])
+        flow = None
     else:
         flow = carried(survey, node)
     if flow is not None:
@@ -99,7 +103,8 @@ def _input_axes(survey: Survey, name: str) -> list[int]:
     """Channels for a convolution, all that is fixed for what is flattened at once, else the last axis."""
     axes = survey.kind_of(name).axes
     readers = [node.op for node in survey.graph.block.nodes if name in refs(node) and node.op != "size"]
-    if any(op in ("conv1d", "conv2d", "batch_norm") for op in readers):
+    image = len(axes) == 4 and any(op in POOLING or op == "pad" for op in readers)
+    if image or any(op in ("conv1d", "conv2d", "batch_norm") for op in readers):
         return [1]
     fixed = len(axes)
     while fixed > 1 and isinstance(axes[fixed - 1], int):
@@ -175,9 +180,9 @@ def _attention(survey: Survey, node: Node) -> Flow | None:
 
 
 def _embedding(survey: Survey, node: Node) -> Flow | None:
-    table = survey.graph.weights[node.args[0].name] if isinstance(node.args[0], Weight) else None
-    rank = len(survey.kind_of(node.id).axes)
-    if table is None or table.ndim != 2:
+    table, rank = survey.weight(node.args[0]), len(survey.kind_of(node.id).axes)
+    plain = node.op == "embedding" or (isinstance(node.args[1], tuple) and len(node.args[1]) == 1)
+    if table is None or table.ndim != 2 or not plain:
         return None
     group = token_clusters(table, survey.clusters)
     block = survey.add(UnitBlock(node.id, "token", int(group.max()) + 1, members=_members(group)))

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pellucid.ir.graph import Arg, Axis, Graph, Ref, ValueType
+import torch
+
+from pellucid.ir.graph import Arg, Axis, Graph, Ref, ValueType, Weight
 from pellucid.modules.linear_maps import Chain, Map, is_diagonal
 
 UnitKind = Literal["input", "neuron", "channel", "state", "pattern", "head", "token", "output"]
@@ -91,7 +93,8 @@ class Reading:
 class Survey:
     """What has been found so far; blocks that turn out to be the same units are merged.
 
-    `couplings` are pairs of a block of patterns and the block of heads that they steer.
+    `couplings` are pairs of a block of patterns and the block of heads that they steer; `tables` are values that are
+    weights with their axes in another order.
     """
 
     graph: Graph
@@ -101,6 +104,7 @@ class Survey:
     same: list[int] = field(default_factory=list)
     flows: dict[str, Flow] = field(default_factory=dict)
     couplings: list[tuple[int, int]] = field(default_factory=list)
+    tables: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def add(self, block: UnitBlock, readings: Sequence[Reading] = ()) -> int:
         """A new block; returns its number."""
@@ -133,6 +137,12 @@ class Survey:
     def flow(self, arg: Arg) -> Flow | None:
         """The flow of an argument, if it has one."""
         return self.flows.get(arg.name) if isinstance(arg, Ref) else None
+
+    def weight(self, arg: Arg) -> torch.Tensor | None:
+        """The tensor that an argument is, whatever the inputs."""
+        if isinstance(arg, Weight):
+            return self.graph.weights[arg.name]
+        return self.tables.get(arg.name) if isinstance(arg, Ref) else None
 
     def own(self, flow: Flow) -> int | None:
         """The block whose entries, scaled at most, a flow is; None where it is anything else."""
