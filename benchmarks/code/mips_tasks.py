@@ -221,7 +221,7 @@ def _of_bits() -> list[Task]:
         Task("parity_of_position", (BIT,), _kept(lambda s, x: 1 - s), (0,), Shapes((1, 2))),
         Task("alternate_3", (BIT,), _window(lambda w: _alternate(w[:3]), 2), (-1, -1), _register(2)),
         Task("alternate_4", (BIT,), _window(lambda w: _alternate(w[:4]), 3), (-1, -1, -1), _register(3)),
-        Task("palindrome", (BIT,), _palindrome, (0, 0, 1), Shapes((4, 5), (2, 3), (32, 64))),
+        Task("palindrome", (BIT,), _palindrome, (0, 0, 1), Shapes((4, 5), (2, 2), (32,))),
         Task("balanced", (BIT,), _balanced, (0, 0), Shapes((2, 3), (2, 2), (16, 32))),
         *frequent,
     ]

@@ -227,9 +227,7 @@ def cache() -> Path:
 
 def obtain(task: Task, seed: int, effort: Effort = Effort()) -> Trained:
     """The net of a task, from the cache or trained now."""
-    path = cache() / f"seed-{seed}" / f"{task.name}.safetensors"
-    outputs = task.answer(task.draw(np.random.default_rng(0), 1, 1)).shape[2]
-    kept, tried = _kept(path, len(task.channels), outputs)
+    path, (kept, tried) = _place(task, seed), _kept(task, seed)
     if kept is not None and (kept.perfect or tried >= len(effort.attempts)):
         return kept
     tests = task.draw(np.random.default_rng([seed, 1, *task.name.encode()]), TESTS, LENGTH)
@@ -247,15 +245,26 @@ def obtain(task: Task, seed: int, effort: Effort = Effort()) -> Trained:
     return found
 
 
-def _kept(path: Path, channels: int, outputs: int) -> tuple[Trained | None, int]:
+def trained_before(task: Task, seed: int) -> Trained | None:
+    """The net of a task from the cache, if it is there."""
+    return _kept(task, seed)[0]
+
+
+def _place(task: Task, seed: int) -> Path:
+    return cache() / f"seed-{seed}" / f"{task.name}.safetensors"
+
+
+def _kept(task: Task, seed: int) -> tuple[Trained | None, int]:
     """A net from the cache, and how many attempts it took or was given."""
+    path = _place(task, seed)
     if not path.is_file():
         return None, 0
+    outputs = task.answer(task.draw(np.random.default_rng(0), 1, 1)).shape[2]
     with safe_open(path, "pt") as file:
         told = json.loads(file.metadata()["trained"])
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     size = Size(told["hidden"], told["width"], tuple(told["depths"]))
-    net = build(channels, outputs, size.hidden, size.width, size.depths)
+    net = build(len(task.channels), outputs, size.hidden, size.width, size.depths)
     net.load_state_dict(weights)
     return Trained(net.eval(), size, told["perfect"], told["wrong"], told["attempt"]), told["tried"]
 
