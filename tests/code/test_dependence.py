@@ -74,6 +74,13 @@ def test_four_counts_are_compared_in_pairs():
     assert names_in(found(target, known)) == {"p", "q", "r", "s"}
 
 
+def test_a_variable_that_is_always_zero_divides_nothing():
+    known = columns(a=(0, 5), b=(0, 5)) | {"none": np.zeros(ROWS, np.int64)}
+    table = np.random.default_rng(4).integers(0, 9, (6, 6))
+    rows = distinct(table[known["a"], known["b"]], known, ("a", "b", "none"))
+    assert formula(rows, time.monotonic() + 2.0) is not None
+
+
 def test_what_is_not_determined_has_no_expression():
     known = columns(a=(0, 5), b=(0, 5))
     noise = np.random.default_rng(9).integers(0, 2, ROWS)

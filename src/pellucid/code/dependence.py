@@ -251,7 +251,7 @@ def _pairs(rows: Rows) -> Iterator[Expr]:
             below = rows.columns[q]
             if (below >= 0).all():
                 over = Name(q) if q in rows.positive else call("max", Name(q), number(1))
-                common = int(np.lcm.reduce(np.unique(below[below > 0]))) if below.max() <= 24 else 1
+                common = int(np.lcm.reduce(np.unique(below[below > 0]), initial=1)) if below.max() <= 24 else 1
                 yield call("floordiv", linear([(common, Name(p))]), over)
                 yield call("mod", Name(p), over)
 
