@@ -80,7 +80,7 @@ def propose_attention(part: Part, seconds: float) -> Candidate | str:
         return "too large to be asked about thousands of sequences"
     corpus = corpus_of([call[0] for call in part.inputs])
     if corpus is None:
-        return "too many different tokens"
+        return "too many different tokens, or none"
     try:
         runs, outputs = _asked(part, corpus)
     except CannotRun as error:
@@ -140,6 +140,8 @@ def _asked(part: Part, corpus: Corpus) -> tuple[list[tuple[HeadRun, ...]], _Outp
         extra = output.shape[1] - group.shape[1]
         if extra not in (0, corpus.skipped) or not bool(torch.isfinite(output).all()):
             return [], "it does not put out finite numbers for each position"
+        if any(head.scores.shape[1:] != (inputs.shape[1], inputs.shape[1]) for head in heads):
+            return [], "its attention is not over the positions"
         runs.append(heads)
         values.append(output[:, extra:].double().numpy())
         firsts += [output[:, 0].double().numpy()] if extra else []

@@ -86,7 +86,9 @@ class Corpus:
 
 
 def corpus_of(calls: Sequence[Int64[torch.Tensor, "_ _"]], seed: int = 0) -> Corpus | None:
-    """Sequences over the tokens and up to the length of these; None where there are too many tokens."""
+    """Sequences over the tokens and up to the length of these; None where there are too many tokens, or none."""
+    if any(call.shape[1] == 0 for call in calls):
+        return None
     beginning = _beginning(calls)
     skipped = int(beginning is not None)
     tokens = np.unique(np.concatenate([call[:, skipped:].numpy().ravel() for call in calls]))

@@ -90,6 +90,8 @@ def explain(
     """
     if positive is None:
         positive = frozenset(name for name, column in columns.items() if (column > 0).all())
+    if not len(target):
+        return None
     if (target == target[0]).all():
         return number(int(target[0]))
     for size in range(1, LARGEST_SET + 1):

@@ -325,12 +325,13 @@ def _alike(labels: Int64[np.ndarray, " places"], pattern: _Pattern, corpus: Corp
 def _classes(labels: Int64[np.ndarray, " places"], known: Known, deadline: float) -> Expr | None:
     """A variable that tells the classes apart, or an expression for their numbers."""
     sure = labels >= 0
+    _, found = np.unique(labels[sure], return_inverse=True)
     told = {name: column[sure] for name, column in columns(known).items()}
-    for names in determining(labels[sure], told, 1):
+    for names in determining(found, told, 1):
         return Name(names[0])
     for size in (2, 3):
-        for names in determining(labels[sure], told, size):
-            ordered = _in_order(labels[sure], told, names)
+        for names in determining(found, told, size):
+            ordered = _in_order(found, told, names)
             expr = explain(ordered, {name: told[name] for name in names}, deadline)
             if expr is not None:
                 return expr
