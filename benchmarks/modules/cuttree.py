@@ -175,7 +175,10 @@ def equality(outcome: Outcome) -> Table:
     for kind, total in sorted(kinds.items()):
         met = outcome.require(not total[4:6].any(), f"{kind}: {total[4]} and {total[5]} pairs differ")
         rows.append([kind, *(f"{value:,}" for value in total), met])
-    text = f"{GRAPHS:,} graphs of 2 to {LARGEST} nodes, seeds 0 to {GRAPHS - 1}; weights are multiples of 2⁻²⁰; equal is to {TOLERANCE:.0e}."
+    text = (
+        f"{GRAPHS:,} graphs of 2 to {LARGEST} nodes, seeds 0 to {GRAPHS - 1}; weights are multiples of 2⁻²⁰; equal is to "
+        f"{TOLERANCE:.0e}."
+    )
     head = ["graphs", "number", "not connected", "with ties", "pairs", "differ from igraph", "from networkx"]
     return Table(text, [*head, "control: smaller degree differs", "met"], rows)
 
@@ -365,8 +368,8 @@ def size(outcome: Outcome) -> Table:
 TITLE = "Cut trees"
 BAR = (
     f"every minimum cut between two nodes that of igraph and networkx on {GRAPHS:,} graphs; at least 5,000 times as "
-    "fast as igraph on a dense 784-256-256-10 network, 1,000 times at 10% density, 70 at 1%; the unit graph of SmolLM2-135M "
-    f"(at least 1.5 million edges) in {SECONDS:.0f} s and {GIGABYTES:.0f} GB"
+    "fast as igraph on a dense 784-256-256-10 network, 1,000 times at 10% density, 70 at 1%; the unit graph of "
+    f"SmolLM2-135M (at least 1.5 million edges) in {SECONDS:.0f} s and {GIGABYTES:.0f} GB"
 )
 
 if __name__ == "__main__":

@@ -115,17 +115,21 @@ def _two_steps(field: Field, source: int) -> int:
 def _layered(field: Field, source: int) -> int:
     """Find each node's depth, down to the first at which the set can be reached; returns it, or -1 if there is none.
 
-    `queue` then holds the nodes seen, the source first.
+    Stops where more than what is left to send could get into the set. `queue` then holds the nodes seen, the source
+    first.
     """
     net, queue, depth = field.net, field.queue, field.depth
     depth[source] = 0
     field.cursor[source] = net.starts[source]
     queue[0] = source
     filled, turn, bottom = 1, 0, -1
+    left = 0
+    for arc in range(net.starts[source], net.starts[source + 1]):
+        left += 0 if field.joined[net.heads[arc]] else net.caps[arc]
     while turn < filled:
         node = queue[turn]
         turn += 1
-        if depth[node] == bottom:
+        if depth[node] == bottom or left < 0:
             break
         for arc in range(net.starts[node], net.starts[node + 1]):
             head = net.heads[arc]
@@ -137,6 +141,7 @@ def _layered(field: Field, source: int) -> int:
             filled += 1
             if field.spent[head] < field.reach[head]:
                 bottom = depth[head]
+                left -= field.reach[head] - field.spent[head]
     field.filled[0] = filled
     return bottom
 
