@@ -31,7 +31,8 @@ from pellucid.errors import CannotRun, InvalidProgram
 from pellucid.ir.bits import code_bits
 from pellucid.ir.program import Reading
 
-MOST_PARAMETERS = 1_000_000
+MOST_PARAMETERS = 5_000_000
+"""Larger networks are not run on thousands of sequences."""
 
 NONE = 0.1
 """Outputs that stay below this share of the largest decide nothing."""

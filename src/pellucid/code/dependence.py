@@ -179,10 +179,15 @@ def formula(rows: Rows, deadline: float, depth: int = 0) -> Expr | None:
         return best
     if depth < DEEPEST and time.monotonic() < deadline:
         cases = shorter(_cases(rows, deadline, depth), _one_value(rows, deadline, depth))
-        tabled = best is not None and any(isinstance(part, Lookup) for part in walk(best))
+        tabled = best is not None and any(_is_table(part) for part in walk(best))
         if cases is not None and (best is None or bits(cases) < (1.0 if tabled else WORTH) * bits(best)):
             best = cases
     return best
+
+
+def _is_table(expr: Expr) -> bool:
+    """Whether this is a table, and not only the rank of a number among some."""
+    return isinstance(expr, Lookup) and expr.values != tuple(range(len(expr.values)))
 
 
 def _plain(rows: Rows, deadline: float) -> Iterator[Expr | None]:
