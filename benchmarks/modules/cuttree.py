@@ -176,8 +176,8 @@ def equality(outcome: Outcome) -> Table:
         met = outcome.require(not total[4:6].any(), f"{kind}: {total[4]} and {total[5]} pairs differ")
         rows.append([kind, *(f"{value:,}" for value in total), met])
     text = (
-        f"{GRAPHS:,} graphs of 2 to {LARGEST} nodes, seeds 0 to {GRAPHS - 1}; weights are multiples of 2⁻²⁰; equal is to "
-        f"{TOLERANCE:.0e}."
+        f"{GRAPHS:,} graphs of 2 to {LARGEST} nodes, seeds 0 to {GRAPHS - 1}; weights are multiples of 2⁻²⁰; "
+        f"equal is to {TOLERANCE:.0e}."
     )
     head = ["graphs", "number", "not connected", "with ties", "pairs", "differ from igraph", "from networkx"]
     return Table(text, [*head, "control: smaller degree differs", "met"], rows)
