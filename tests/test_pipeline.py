@@ -47,7 +47,7 @@ def test_the_adder_becomes_code_without_weights_and_proved(added):
     whole = [v for v in program.notes.verdicts if (v.part, v.reading) == ("program", "code")]
     assert [(v.value, v.kind, v.inputs, v.passed) for v in whole] == [(1.0, "proved", 256, True)]
     assert all(v.passed for v in program.notes.verdicts)
-    assert "s ^ a ^ b" in str(program)
+    assert "carry ^ a ^ b" in str(program)
 
 
 def test_code_and_exact_reading_run_in_memory_and_from_the_directory(added):
