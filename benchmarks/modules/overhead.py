@@ -24,7 +24,7 @@ from shared import Outcome, Table, options, publish, say
 
 from pellucid.train import Modularity
 
-BAR, EVERY, PAIRS = 1.10, 100, 9
+BAR, EVERY, PAIRS = 1.10, 100, 7
 
 
 @dataclass(frozen=True)

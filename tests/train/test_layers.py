@@ -1,6 +1,5 @@
 """Each row and column of a weight has to be told the unit that it belongs to."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -54,5 +53,4 @@ def test_a_single_channel_is_shared_by_all():
 
 
 def test_nothing_to_part():
-    with pytest.raises(pellucid.BadInput, match="nothing to"):
-        found(nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)), torch.zeros(2, 1))
+    assert not found(nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)), torch.zeros(2, 1))

@@ -48,7 +48,7 @@ def layers_of(graph: Graph, model: nn.Module) -> tuple[Layer, ...]:
     that read or write a single unit, which every region has to share.
 
     Raises:
-        BadInput: there is none, or a weight has more entries than can be told apart.
+        BadInput: a weight has more entries than can be told apart.
     """
     parameters = {
         name: weight for name, weight in model.named_parameters() if name in graph.weights and weight.ndim >= 2
@@ -59,8 +59,6 @@ def layers_of(graph: Graph, model: nn.Module) -> tuple[Layer, ...]:
         plan = unit_plan(numbered)
         for name, rows, columns in _told(plan, parameters, offsets):
             found.setdefault(name, Layer(name, parameters[name], rows, columns))
-    if not found:
-        raise BadInput("the network has no weights between two layers of units; there is nothing to train apart")
     return tuple(found[name] for name in parameters if name in found)
 
 

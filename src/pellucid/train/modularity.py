@@ -20,6 +20,7 @@ from pellucid.errors import BadInput
 from pellucid.lift.trace import trace
 from pellucid.train.division import Division, divide, given, live_units, settle
 from pellucid.train.layers import Layer, layers_of
+from pellucid.train.streams import add_stream_gradient, live_plan, passages_of, shares
 from pellucid.train.weights import Mask, add_cut_gradient, cut, interface, means, shrink_crossing
 
 Tensors = dict[str, Shaped[torch.Tensor, "..."]]
@@ -43,6 +44,7 @@ class Modularity:
         parts: how many regions.
         start: steps before the partition is found.
         every: steps after which units may change their region.
+        pairs: pairs of blocks that meet in a residual stream to take a gradient of, each step.
         seed: of the null model.
 
     Raises:
@@ -60,6 +62,7 @@ class Modularity:
         parts: int = 2,
         start: int = 0,
         every: int = 100,
+        pairs: int = 4,
         seed: int = 0,
     ) -> None:
         if not (0 <= strength < float("inf") and 0 <= decay < float("inf")):
@@ -71,7 +74,10 @@ class Modularity:
         model.train(training)
         self.model, self.layers = model, layers_of(self.graph, model)
         self.strength, self.decay, self.parts = strength, decay, parts
-        self.start, self.every, self.seed = start, every, seed
+        self.passages = passages_of(self.graph, self.layers)
+        if not self.layers and not self.passages:
+            raise BadInput("the network has no weights between two layers of units; there is nothing to train apart")
+        self.start, self.every, self.pairs, self.seed = start, every, min(pairs, len(self.passages)), seed
         self.steps, self.severed = 0, False
         self.blocks = live_units(self.graph, model).blocks
         self.division: Division | None = None
@@ -88,14 +94,22 @@ class Modularity:
         if not self.severed and self.steps >= self.start and (self.steps - self.start) % self.every == 0:
             self.refresh()
         self.steps += 1
-        if self._masks and self.strength and not self.severed:
-            add_cut_gradient(self.layers, self._masks, self._means, self.strength)
+        if self.division is not None and self.strength and not self.severed:
+            count = len(self.layers) + len(self.passages)
+            if self.layers:
+                add_cut_gradient(self.layers, self._masks, self._means, self.strength * len(self.layers) / count)
+            if self.pairs:
+                first = self.steps * self.pairs
+                due = [self.passages[(first + i) % len(self.passages)] for i in range(self.pairs)]
+                weight = self.strength * len(self.passages) / (self.pairs * count)
+                plan = live_plan(self.graph, self.model)
+                add_stream_gradient(plan, self.model, due, self.division.tensor(), weight)
 
     def shrink(self, rate: float) -> None:
         """The proximal step, after `optimizer.step()`, with its learning rate; weights that were cut stay zero."""
         if self.severed:
             cut(self.layers, self._masks)
-        elif self._masks and self.decay:
+        elif self.division is not None and self.decay:
             shrink_crossing(self.layers, self._masks, self._means, rate * self.decay)
 
     # ---- the partition
@@ -120,13 +134,20 @@ class Modularity:
         """Set the weights between regions to zero. From now on the partition stays, and `shrink` keeps them there."""
         if self.division is None:
             raise BadInput("there is no partition to cut yet; train past `start`, or adopt one")
+        if self.passages:
+            raise BadInput("units meet in a residual stream, where no weight can be cut; keep the weak loss to the end")
         self.severed = True
         cut(self.layers, self._masks)
 
     @property
     def interface(self) -> float:
-        """The mean over layers of the share of absolute weights that crosses; nan before there is a partition."""
-        return float("nan") if self.division is None else interface(self.layers, self.division.tensor())
+        """The mean over layers, and pairs in a stream, of the share of weight that crosses; nan before the split."""
+        if self.division is None:
+            return float("nan")
+        labels = self.division.tensor()
+        found = shares(live_units(self.graph, self.model), self.passages, labels) if self.passages else []
+        direct = interface(self.layers, labels) * len(self.layers) if self.layers else 0.0
+        return (direct + sum(found)) / (len(self.layers) + len(found))
 
     @property
     def z(self) -> float:

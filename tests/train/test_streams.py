@@ -1,0 +1,78 @@
+"""Units that meet in a residual stream: the term's gradient, and a small Llama that comes apart under it."""
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid import BadInput
+from pellucid.train import Modularity
+from pellucid.train.division import live_units
+from pellucid.train.streams import edges, live_plan
+
+transformers = pytest.importorskip("transformers")
+
+ALL = 19
+"""Pairs: two layers of patterns, heads and neurons, and the output, each with all that was written before it."""
+
+
+@pytest.fixture
+def llama():
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+def modularity_of(model, **options):
+    return Modularity(model, (torch.arange(16).reshape(2, 8),), **options)
+
+
+def test_edges_are_those_of_the_unit_graph(llama):
+    modularity = modularity_of(llama)
+    assert not modularity.layers
+    units = live_units(modularity.graph, llama)
+    plan = live_plan(modularity.graph, llama)
+    assert len(modularity.passages) == ALL
+    for passage in modularity.passages:
+        wanted = torch.from_numpy(units.adjacency[passage.rows][:, passage.columns].toarray())
+        if units.blocks[passage.reader].kind != "head" or units.blocks[passage.writer].kind != "pattern":
+            torch.testing.assert_close(edges(plan, passage).detach().double(), wanted, atol=2e-6, rtol=1e-4)
+
+
+def test_the_gradient_lowers_the_interface(llama):
+    modularity = modularity_of(llama, strength=1.0, every=1000, pairs=ALL)
+    size = sum(block.size for block in modularity.blocks)
+    modularity.adopt(np.arange(size) % 2)
+    before = modularity.interface
+    assert 0.4 < before < 0.6
+    optimiser = torch.optim.SGD(llama.parameters(), 0.05)
+    for _ in range(20):
+        for weight in llama.parameters():
+            weight.grad = torch.zeros_like(weight)
+        modularity.add()
+        optimiser.step()
+    assert modularity.interface < before - 0.02
+
+
+def test_pairs_in_turn_add_up_to_all(llama):
+    slopes = []
+    for pairs, calls in ((ALL, 1), (1, ALL)):
+        modularity = modularity_of(llama, strength=1.0, every=1000, pairs=pairs)
+        modularity.adopt(np.arange(sum(block.size for block in modularity.blocks)) % 2)
+        modularity.steps = 1
+        for weight in llama.parameters():
+            weight.grad = torch.zeros_like(weight)
+        for _ in range(calls):
+            modularity.add()
+        slopes.append([weight.grad / calls for weight in llama.parameters()])
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-4)
+
+
+def test_a_stream_is_not_cut(llama):
+    modularity = modularity_of(llama)
+    modularity.adopt(np.arange(sum(block.size for block in modularity.blocks)) % 2)
+    with pytest.raises(BadInput, match="residual stream"):
+        modularity.sever()
