@@ -205,7 +205,7 @@ def _decision(outputs: _Outputs, expr: Expr, found: Int64[np.ndarray, " places"]
     if off <= ONE_HOT and (first is None or np.abs(first).max() <= ONE_HOT):
         return Answer(expr, classes, -1, "difference", max(EXACT, 4 * off))
     winner = 0 if first is None else int(np.bincount(first.argmax(1)).argmax())
-    return Answer(expr, classes, winner, "decision", min(MOST_SILENT, 1.2 * silent + 0.005) if silent else 0.0)
+    return Answer(expr, classes, winner, "decision", min(MOST_SILENT, 2 * silent + 0.02) if silent else 0.0)
 
 
 def silent_share(part: Part) -> float:
