@@ -53,7 +53,7 @@ class Predicted:
         measure: "signs" or "decisions".
         vocabulary: how many tokens there are numbers for.
         places: which inputs of the function hold tokens and positions.
-        certain: whether nearly all numbers are far from zero (of signs), or nearly all decisions are clear.
+        certain: whether nearly all numbers are far from zero; never of decisions, where one token may simply be common.
     """
 
     tokens: Tokens
@@ -139,7 +139,7 @@ def _measures(logits: Float[np.ndarray, "rows vocabulary"]) -> list[tuple[Litera
     largest = torch.from_numpy(logits).softmax(-1).amax(-1).numpy()
     clear = bool(np.quantile(largest, 0.05) >= NEARLY_ALL)
     if np.median(largest) >= DECIDED:
-        found.insert(0 if clear else len(found), ("decisions", clear))
+        found.insert(0 if clear else len(found), ("decisions", False))
     return found
 
 
