@@ -41,7 +41,7 @@ def test_a_loop_of_ones_own(form):
     model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 2))
     optimiser = torch.optim.Adam(model.parameters(), 0.02)
     modularity = Modularity(model, EXAMPLE, start=150, every=20, **form)
-    sparsity = Sparsity(modularity.layers, 0.15)
+    sparsity = Sparsity(modularity.weights, 0.15)
     generator = torch.Generator().manual_seed(0)
     for step in range(300):
         (inputs,), targets = batch(generator, 128)

@@ -45,7 +45,7 @@ def test_only_the_largest_weights_stay():
     model = network()
     _, layers = parts_of(model)
     before = [layer.weight.detach().abs().flatten() for layer in layers]
-    rule = TopShare(layers, 0.25, 2)
+    rule = TopShare([layer.weight for layer in layers], 0.25, 2)
     rule.shrink(0.1)
     assert [int((layer.weight != 0).sum()) for layer in layers] == [120, 160, 20]
     rule.shrink(0.1)

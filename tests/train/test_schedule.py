@@ -137,6 +137,8 @@ def test_folders_with_something_else(tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("words")
     with pytest.raises(BadInput, match="not an empty directory"):
         train(task(), "none", plan=plan, directory=tmp_path / "mine")
+    with pytest.raises(BadInput, match="cannot be written"):
+        train(task(), "none", plan=plan, directory=tmp_path / "mine" / "thesis.txt" / "run")
     folder = next((tmp_path / "run" / "restart-0").iterdir())
     (folder / "tensors.safetensors").write_bytes(b"torn")
     with pytest.raises(BadInput, match="cannot be read"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pellucid import BadInput
-from pellucid.train import Modularity
+from pellucid.train import Modularity, Plan, Task, train
 from pellucid.train.division import live_units
 from pellucid.train.streams import edges, live_plan
 
@@ -69,6 +69,29 @@ def test_pairs_in_turn_add_up_to_all(llama):
         slopes.append([weight.grad / calls for weight in llama.parameters()])
     for one, other in zip(*slopes, strict=True):
         torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-4)
+
+
+def test_a_language_model_goes_through_the_schedule(llama):
+    def batch(generator, samples):
+        first = torch.randint(20, (samples, 1), generator=generator)
+        ids = (first + torch.arange(9) * 3) % 20
+        return (ids[:, :8],), ids[:, 1:]
+
+    def loss(outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs.logits.transpose(1, 2), targets)
+
+    def accuracy(model):
+        (ids,), targets = batch(torch.Generator().manual_seed(3), 64)
+        return float((model(ids).logits.argmax(-1) == targets).float().mean())
+
+    plan = Plan(
+        steps=60, batch=16, rate=2e-2, sparsity=0.02, kept=0.0, severed=1.0, strength=3.0, decay=0.0, restarts=1
+    )
+    task = Task("counting", lambda: type(llama)(llama.config), batch, loss, accuracy)
+    found, plain = train(task, plan=plan), train(task, "none", plan=plan)
+    assert found.figures.accuracy > 0.9
+    assert found.figures.interface < 0.7 * plain.figures.interface
+    assert np.isnan(found.figures.accuracy_cut)
 
 
 def test_a_stream_is_not_cut(llama):

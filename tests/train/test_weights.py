@@ -49,7 +49,7 @@ def test_nobodys_weights_cross():
 def test_shrinking():
     _, layers, _, masks = parted()
     before = [layer.weight.detach().clone() for layer in layers]
-    shrink(layers, 0.05)
+    shrink([layer.weight for layer in layers], 0.05)
     for layer, weight in zip(layers, before, strict=True):
         torch.testing.assert_close(layer.weight.detach(), torch.sign(weight) * (weight.abs() - 0.05).clamp_min(0))
     before = [layer.weight.detach().clone() for layer in layers]

@@ -4,9 +4,11 @@ modularity = pellucid.train.Modularity(model, (x,), start=1000)   # add() after 
 trained = pellucid.train.train(pellucid.train.recipe("double-digits").task)
 """
 
+from pellucid.train import callbacks
 from pellucid.train.display import displayed
 from pellucid.train.modularity import Modularity
 from pellucid.train.recipes import RECIPES, Recipe, planned, recipe
+from pellucid.train.regularisers import Sparsity
 from pellucid.train.run import Diverged, Progress
 from pellucid.train.schedule import METHODS, Figures, Trained, train
 from pellucid.train.task import Plan, Task
@@ -20,8 +22,10 @@ __all__ = [
     "Plan",
     "Progress",
     "Recipe",
+    "Sparsity",
     "Task",
     "Trained",
+    "callbacks",
     "displayed",
     "planned",
     "recipe",

@@ -17,6 +17,7 @@ from jaxtyping import Int, Shaped
 from torch import nn
 
 from pellucid.errors import BadInput
+from pellucid.ir.graph import Weight, leaves
 from pellucid.lift.trace import trace
 from pellucid.train.division import Division, divide, given, live_units, settle
 from pellucid.train.layers import Layer, layers_of
@@ -83,6 +84,15 @@ class Modularity:
         self.division: Division | None = None
         self._masks: tuple[Mask, ...] = ()
         self._means: tuple[float, ...] = ()
+
+    @property
+    def weights(self) -> tuple[nn.Parameter, ...]:
+        """The matrices that connect units: those of layers, and with a residual stream all but tables read by index."""
+        if not self.passages:
+            return tuple(layer.weight for layer in self.layers)
+        tables = {arg.name for node in self.graph.block.nodes if node.op == "embedding" for arg in leaves(node)
+                  if isinstance(arg, Weight)}  # fmt: skip
+        return tuple(w for name, w in self.model.named_parameters() if w.ndim >= 2 and name not in tables)
 
     # ---- in the loop
 

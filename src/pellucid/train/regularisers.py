@@ -54,15 +54,15 @@ class Regulariser(Protocol):
 class Sparsity:
     """L1: every weight loses `rate · strength` a step."""
 
-    def __init__(self, layers: Sequence[Layer], strength: float) -> None:
-        self.layers, self.strength = layers, strength
+    def __init__(self, weights: Sequence[nn.Parameter], strength: float) -> None:
+        self.weights, self.strength = weights, strength
 
     def add(self) -> None:
         """Nothing: the step is proximal."""
 
     def shrink(self, rate: float) -> None:
         """The proximal step."""
-        shrink(self.layers, rate * self.strength)
+        shrink(self.weights, rate * self.strength)
 
     def state_dict(self) -> Tensors:
         """Empty."""
@@ -73,10 +73,10 @@ class Sparsity:
 
 
 class TopShare:
-    """Only the largest weights of each layer stay; their share falls evenly from 1 to `share` over `steps` steps."""
+    """Only the largest weights of each matrix stay; their share falls evenly from 1 to `share` over `steps` steps."""
 
-    def __init__(self, layers: Sequence[Layer], share: float, steps: int) -> None:
-        self.layers, self.share, self.steps, self.step = layers, share, steps, 0
+    def __init__(self, weights: Sequence[nn.Parameter], share: float, steps: int) -> None:
+        self.weights, self.share, self.steps, self.step = weights, share, steps, 0
 
     def add(self) -> None:
         """Nothing: weights are set to zero after the step."""
@@ -86,12 +86,12 @@ class TopShare:
         """Set the smallest weights to zero."""
         self.step += 1
         now = 1 - (1 - self.share) * min(1.0, self.step / self.steps)
-        for layer in self.layers:
-            kept = max(1, round(now * layer.weight.numel()))
-            if kept < layer.weight.numel():
-                sizes = layer.weight.abs()
+        for weight in self.weights:
+            kept = max(1, round(now * weight.numel()))
+            if kept < weight.numel():
+                sizes = weight.abs()
                 least = torch.topk(sizes.flatten(), kept).values[-1]
-                layer.weight.masked_fill_(sizes < least, 0.0)
+                weight.masked_fill_(sizes < least, 0.0)
 
     def state_dict(self) -> Tensors:
         """How far the share has fallen."""

@@ -25,30 +25,30 @@ from pellucid.train.modularity import crossings
 from pellucid.train.regularisers import BrainInspired, NormalisedCut, Sparsity, TopShare
 from pellucid.train.run import Report, Run, evaluating
 from pellucid.train.task import Plan, Task
-from pellucid.train.weights import cut, interface
+from pellucid.train.weights import cut
 
 
 def modular(run: Run) -> None:
     """Sparse warm-up, split, weak cut loss, cut, fine-tuning."""
     plan, modularity = run.plan, run.modularity
-    run.go(plan.at(plan.warm), Sparsity(modularity.layers, plan.sparsity))
+    run.go(plan.at(plan.warm), Sparsity(modularity.weights, plan.sparsity))
     if modularity.division is None:
         modularity.refresh()
-    run.go(plan.at(plan.severed), Sparsity(modularity.layers, plan.kept), modularity)
+    run.go(plan.at(plan.severed), Sparsity(modularity.weights, plan.kept), modularity)
     if plan.severed < 1:
         modularity.sever()
-    run.go(plan.steps, Sparsity(modularity.layers, plan.kept), modularity)
+    run.go(plan.steps, Sparsity(modularity.weights, plan.kept), modularity)
 
 
 def random_partition(run: Run) -> None:
     """The control: the same schedule, but after the warm-up the regions' units are dealt out anew in each layer."""
     plan, modularity = run.plan, run.modularity
-    run.go(plan.at(plan.warm), Sparsity(modularity.layers, plan.sparsity))
+    run.go(plan.at(plan.warm), Sparsity(modularity.weights, plan.sparsity))
     if modularity.division is None:
         modularity.refresh()
         modularity.adopt(_dealt(run))
     modularity.sever()
-    run.go(plan.steps, Sparsity(modularity.layers, plan.kept), modularity)
+    run.go(plan.steps, Sparsity(modularity.weights, plan.kept), modularity)
 
 
 def plain(run: Run) -> None:
@@ -58,9 +58,9 @@ def plain(run: Run) -> None:
 
 def sparse(run: Run) -> None:
     """L1, as in the warm-up and after it, and no more."""
-    plan, layers = run.plan, run.modularity.layers
-    run.go(plan.at(plan.warm), Sparsity(layers, plan.sparsity))
-    run.go(plan.steps, Sparsity(layers, plan.kept))
+    plan, weights = run.plan, run.modularity.weights
+    run.go(plan.at(plan.warm), Sparsity(weights, plan.sparsity))
+    run.go(plan.steps, Sparsity(weights, plan.kept))
 
 
 def normalised_cut(run: Run) -> None:
@@ -81,7 +81,7 @@ def brain_inspired(run: Run) -> None:
 def top_share(run: Run) -> None:
     """Only the largest weights stay (Gao et al. 2025)."""
     plan = run.plan
-    run.go(plan.steps, TopShare(run.modularity.layers, plan.share, plan.at(0.5)))
+    run.go(plan.steps, TopShare(run.modularity.weights, plan.share, plan.at(0.5)))
 
 
 METHODS: Mapping[str, Callable[[Run], None]] = {
@@ -103,8 +103,8 @@ class Figures:
     Attributes:
         loss: task loss on training data.
         accuracy: on inputs held out.
-        interface: share of absolute weights that crosses the partition, the mean over layers.
-        accuracy_cut: after all that crosses is set to zero.
+        interface: share of weight that crosses the partition, the mean over layers and pairs in a stream.
+        accuracy_cut: after all that crosses is set to zero; nan where units meet in a residual stream.
         z: deviations of the spectral split of the finished network above shuffled weights.
     """
 
@@ -182,20 +182,29 @@ def _dealt(run: Run) -> np.ndarray:
 
 
 def _measured(run: Run) -> Trained:
-    own, layers = run.modularity, run.modularity.layers
+    own = run.modularity
     with evaluating(run.model):
         found = divide(live_units(own.graph, run.model), run.plan.parts, run.seed)
-        division = own.division or found
-        share = interface(layers, division.tensor())
+        if own.division is None:
+            own.adopt(found.labels)
+        assert own.division is not None
         accuracy, loss = run.task.accuracy(run.model), run.fit_loss()
-        before = [layer.weight.clone() for layer in layers]
-        cut(layers, crossings(layers, division))
-        severed = run.task.accuracy(run.model)
-        for layer, weight in zip(layers, before, strict=True):
-            layer.weight.copy_(weight)
+        severed = math.nan if own.passages else _without_interface(run)
     blocks = {block.name: block.size for block in own.blocks}
-    figures = Figures(loss, accuracy, share, severed, found.z)
-    return Trained(run.model, division, blocks, figures, run.method, run.seed, run.restart)
+    figures = Figures(loss, accuracy, own.interface, severed, found.z)
+    return Trained(run.model, own.division, blocks, figures, run.method, run.seed, run.restart)
+
+
+def _without_interface(run: Run) -> float:
+    """The accuracy after all that crosses is set to zero; the weights are put back."""
+    own = run.modularity
+    assert own.division is not None
+    before = [layer.weight.clone() for layer in own.layers]
+    cut(own.layers, crossings(own.layers, own.division))
+    accuracy = run.task.accuracy(run.model)
+    for layer, weight in zip(own.layers, before, strict=True):
+        layer.weight.copy_(weight)
+    return accuracy
 
 
 def _claim(directory: Path, facts: Mapping[str, object]) -> None:
@@ -208,8 +217,11 @@ def _claim(directory: Path, facts: Mapping[str, object]) -> None:
         return
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise BadInput(f"{directory} is not an empty directory and holds no run to resume; give another --output")
-    directory.mkdir(parents=True, exist_ok=True)
-    _replace(path, text)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _replace(path, text)
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be written ({error.strerror}); give another --output") from error
 
 
 def _write(found: Trained, directory: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
+from torch import nn
 from torch.nn.functional import softshrink
 
 from pellucid.train.layers import Layer
@@ -39,10 +40,10 @@ def add_cut_gradient(layers: Sequence[Layer], masks: Sequence[Mask], held: Seque
 
 
 @torch.no_grad()
-def shrink(layers: Sequence[Layer], threshold: float) -> None:
+def shrink(weights: Sequence[nn.Parameter], threshold: float) -> None:
     """Move every weight towards zero by a threshold; smaller ones become zero."""
-    for layer in layers:
-        layer.weight.copy_(softshrink(layer.weight, threshold))
+    for weight in weights:
+        weight.copy_(softshrink(weight, threshold))
 
 
 @torch.no_grad()
