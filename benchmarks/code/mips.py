@@ -255,7 +255,10 @@ def main() -> int:
         outcome.tables.append(controls(found, seed, resume, outcome))
         compare_runs(sum(one.exact for one in found), outcome)
     if resume:
-        outcome.notes.append("Gone on with after an interruption: the seconds in all are those of the last part.")
+        outcome.notes.append(
+            "Gone on with after interruptions: nets and rows are as they were made then, some by earlier states of the "
+            "trainer; the seconds in all are those of the last part."
+        )
     return publish("code/mips", TITLE, BAR, outcome, started, chosen.write and not seed)
 
 
