@@ -222,7 +222,7 @@ def _labelings(machine: Machine) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _shown_labels(machine: Machine) -> tuple[int, ...] | None:
     """Of each state the output on entering it, if that is one number and another for each state; the start, where it
-    is never entered, has 0 or else the number before the least."""
+    is never entered, has 0 or else the number before the least. Without negative numbers it has to be 0."""
     labels: dict[int, int] = {}
     for following, out in zip(machine.next, machine.out, strict=True):
         for after, values in zip(following, out, strict=True):
@@ -231,7 +231,8 @@ def _shown_labels(machine: Machine) -> tuple[int, ...] | None:
     numbers = set(labels.values())
     labels.setdefault(0, 0 if 0 not in numbers else min(numbers) - 1)
     found = tuple(labels[state] for state in range(machine.states))
-    return found if len(set(found)) == machine.states else None
+    odd_start = min(found) >= 0 and found[0] != 0
+    return found if len(set(found)) == machine.states and not odd_start else None
 
 
 def _modular_labels(machine: Machine) -> Iterator[tuple[int, ...]]:
