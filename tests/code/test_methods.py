@@ -221,6 +221,14 @@ def test_a_formula_of_several_inputs_that_holds_at_each_place():
     assert torch.allclose(program(*inputs), Between()(*inputs), atol=1e-6)
 
 
+def test_a_nearly_affine_network_of_arbitrary_numbers_stays_weights():
+    class Bent(nn.Module):
+        def forward(self, x):
+            return 0.0231 * x[:, :1] - 0.0352 * x[:, 1:] - 0.0961 + 1e-4 * torch.relu(x[:, :1] - 0.5)
+
+    assert read(Bent(), torch.randn(200, 2))["network"].chosen == "weights"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_random_networks_have_no_code(seed):
     network = mlp(6, 16, 8, 3, seed=seed, activation=nn.ReLU)

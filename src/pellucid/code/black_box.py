@@ -1,7 +1,8 @@
 """Constants and affine formulas as methods of the search: fitted to what goes in and out, checked on other inputs.
 
 An exact formula (to rounding) is sought first; for the network as a whole also one that stays within one percent of
-its largest output, which then is its budget, and is said.
+its largest output, which then is its budget, and is said. Such a formula has to be of simple numbers: with arbitrary
+ones a percent is soon reached, by a network that nobody trained, too.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ def propose_affine(part: Part, seconds: float) -> Candidate | str:
                 found = _formulas(samples, budget)
             except BadInput as error:
                 return str(error)
+            if budget == NEAR and not all(map(_simple, found)):
+                continue
             if any(formula.terms for formula in found):
                 return _affine_reading(part, samples, found, budget)
     return "no affine formula of few terms" if tried else ""
@@ -108,6 +111,10 @@ def _affine_reading(part: Part, samples: Samples, found: Sequence[AffineFormula]
     if budget > EXACT:
         summary += f", off by at most {off:.2g} of the largest output on the inputs seen"
     return Candidate(Reading("code", body, "affine", code_bits(body), summary, budget=budget))
+
+
+def _simple(formula: AffineFormula) -> bool:
+    return all(isinstance(number, Fraction) for number in (formula.constant, *(t.coefficient for t in formula.terms)))
 
 
 def _write(writer: Writer, samples: Samples, formula: AffineFormula, name: str) -> Ref:
