@@ -23,7 +23,7 @@ from shared import Outcome, Table, options, publish, say, timed
 from torch import nn
 
 import pellucid
-from pellucid.code.convolution import find_convolution
+from pellucid.code.linear.convolution import find_convolution
 from pellucid.ir.program import Program
 
 Kernel = Float[np.ndarray, "out_channels in_channels *size"]

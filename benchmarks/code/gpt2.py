@@ -34,7 +34,7 @@ from shared import ABSENT, DATA, Absent, Outcome, Table, data_networks, options,
 import pellucid
 from pellucid.code.methods import METHODS
 from pellucid.code.propose import find_code
-from pellucid.code.token_rules import TOKEN_RULES
+from pellucid.code.tokens.token_rules import TOKEN_RULES
 from pellucid.data import Inputs, gather, split
 from pellucid.emitters.files import emit
 from pellucid.ir.graph import Block

@@ -8,7 +8,7 @@ import pytest
 from network_planted import read
 from planted_waves import Adder, pairs
 
-from pellucid.code.fourier import WAVES, propose_waves
+from pellucid.code.periodic.fourier import WAVES, propose_waves
 from pellucid.code.together import Together, find_together
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from pellucid.code.affine import AffineFormula, Number, find_affine, find_constant
-from pellucid.code.expression import Name, linear
+from pellucid.code.expressions.affine import AffineFormula, Number, find_affine, find_constant
+from pellucid.code.expressions.expression import Name, linear
 from pellucid.code.propose import Candidate, Method, Part
+from pellucid.code.recurrent.writing import Writer
 from pellucid.code.samples import Samples, begin, constant_block, finish, samples_of
-from pellucid.code.writing import Writer
 from pellucid.errors import BadInput
 from pellucid.ir.bits import code_bits
 from pellucid.ir.graph import Block, Ref

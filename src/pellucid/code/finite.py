@@ -4,7 +4,7 @@
    box that they span is small, the function is asked on the rest of it, so that nothing is left open.
 2. What comes out is read as whole numbers if it is near them; else, for the network as a whole, as the index of the
    largest output, or as two levels on either side of zero.
-3. The shortest expression for it is sought (`pellucid.code.tables`): Boolean, threshold, modular, …, a table at last.
+3. The shortest expression for it is sought (`expressions.tables`): Boolean, threshold, modular, …, a table at last.
 
 Few rows are near whole numbers by chance. So the farther outputs are from them, the more rows there have to be:
 (twice the largest distance) ^ rows has to be below one in a thousand, and spread ^ (rows - 2) of two levels, which say
@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from pellucid.code.expression import integral, names_in
-from pellucid.code.expression import text as expression_text
+from pellucid.code.expressions.expression import integral, names_in
+from pellucid.code.expressions.expression import text as expression_text
+from pellucid.code.expressions.tables import TableReading, express
 from pellucid.code.propose import Candidate, Method, Part
+from pellucid.code.recurrent.writing import Writer
 from pellucid.code.samples import ROUNDING, Samples, ask, begin, finish, named, samples_of
-from pellucid.code.tables import TableReading, express
-from pellucid.code.writing import Writer
 from pellucid.errors import InvalidProgram
 from pellucid.ir.bits import code_bits
 from pellucid.ir.graph import Ref

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pellucid.code.attention import ATTENTION
 from pellucid.code.black_box import AFFINE, CONSTANT
 from pellucid.code.finite import FINITE
-from pellucid.code.fourier import WAVES
-from pellucid.code.layers import LOW_RANK, MATRICES, SCALES, UNITS
+from pellucid.code.linear.layers import LOW_RANK, MATRICES, SCALES, UNITS
+from pellucid.code.periodic.fourier import WAVES
 from pellucid.code.propose import Method
-from pellucid.code.sequences import STATE
+from pellucid.code.recurrent.sequences import STATE
 from pellucid.code.together import Together
-from pellucid.code.token_rules import TOKEN_RULES
+from pellucid.code.tokens.attention import ATTENTION
+from pellucid.code.tokens.token_rules import TOKEN_RULES
 
 METHODS: tuple[Method, ...] = (
     CONSTANT,

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 
 from pellucid.code.propose import Part
-from pellucid.code.writing import Writer
+from pellucid.code.recurrent.writing import Writer
 from pellucid.ir.graph import Arg, Axis, Block, Ref, ValueType
 
 MOST_ROWS = 8192

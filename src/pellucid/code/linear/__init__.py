@@ -1,0 +1,1 @@
+"""Dense layers in shorter forms: convolutions, blocks, low rank, whole numbers behind scales, idle units."""

@@ -1,0 +1,1 @@
+"""Networks on residues as waves: trigonometric code with named frequencies."""

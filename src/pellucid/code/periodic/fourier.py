@@ -1,0 +1,281 @@
+"""Networks on Z_p × Z_p as trigonometric code: the parts of a stream that carries waves, read together.
+
+Zhong et al. 2023, "The Clock and the Pizza": such a network turns each token into angles 2πk·token/p at a few
+frequencies k, adds up the waves of both tokens, doubles the angle of the sum in its MLP, so that a wave of a + b comes
+out, and lets each class c answer by how well cos and sin of 2πk·c/p go with it. Each part is read by itself:
+
+1. The outputs of the whole have to be waves of a + b at few frequencies (`periodic.waves`), else nothing is read.
+2. Each part reads the waves it knows from the stream, computes with them, and writes along directions of its own.
+   What it computes is one of a few forms, simplest first (`periodic.fourier_forms`); strengths and directions are
+   fitted by least squares to what the exact part gives.
+3. A form is taken when the network, with it in place of the part, decides the same on all p² inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from pellucid.code.periodic.fourier_draft import COARSE, FINE, Draft, closed_scope, fitted, running, short
+from pellucid.code.periodic.fourier_forms import MIXING, POSITIONWISE, Form, Waves
+from pellucid.code.periodic.fourier_heads import attended
+from pellucid.code.periodic.waves import Grid, Readout, folded, grid_of, key_frequencies, token_frequencies, waves_in
+from pellucid.code.propose import Candidate
+from pellucid.code.together import Together
+from pellucid.ir.graph import Ref
+from pellucid.ir.interpret import Values, run_block
+from pellucid.ir.program import Program
+
+ENOUGH = 0.5
+"""Share of the variation of the outputs that has to be waves of a + b."""
+
+MOST_FREQUENCIES = 0.25
+"""An embedding is read as waves of at most this share of all tokens; with more of them it would be a table."""
+
+CARRIED = 0.01
+"""Twice a key frequency is taken into an embedding that carries it to this share."""
+
+ALIKE = 1e-3
+"""Share of the variation that may be lost where two positions are written along the same directions."""
+
+MORE = (0, 2, 4)
+"""Where the parts do not go together, they are read again with so many frequencies more."""
+
+TOLD = 0.95
+"""A form that tells this share of what a part writes is taken before those that take more code."""
+
+
+def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> Mapping[str, Candidate] | str:
+    """Readings of the parts of a network on pairs of tokens, by name; a text where there are none."""
+    deadline = time.monotonic() + seconds
+    grid = grid_of(program, calls)
+    if isinstance(grid, str) or len(grid.parts) < 2:
+        return grid if isinstance(grid, str) else ""
+    keys, share = key_frequencies(grid)
+    if share < ENOUGH:
+        return f"{share:.0%} of the outputs' variation is waves of the sum of both tokens; {ENOUGH:.0%} are needed"
+    names = list(grid.parts)
+    first, last = grid.parts[names[0]], grid.parts[names[-1]]
+    if not torch.equal(first[0], grid.tokens) or not torch.equal(last[1].argmax(-1), grid.decided):
+        return "the network does not begin and end with parts of its own"
+    best: dict[str, Candidate] = {}
+    for more in MORE:
+        if time.monotonic() < deadline and len(best) < len(names):
+            best = max(best, _agreeing(grid, _read(grid, keys, more, deadline)), key=len)
+    return best or "no part computes with waves alone"
+
+
+def _read(grid: Grid, keys: tuple[int, ...], more: int, deadline: float) -> dict[str, Candidate]:
+    """Readings of parts that hold one by one, with so many frequencies `more` than the embedding needs."""
+    first, *branches, last = grid.parts
+    embedding, frequencies = _embedding(grid, first, keys, more)
+    found = {first: embedding}
+    for name in branches:
+        found[name] = _branch(grid, name, keys, frequencies) if time.monotonic() < deadline else None
+    found[last] = _readout(grid, last, keys)
+    return {name: candidate for name, candidate in found.items() if candidate is not None}
+
+
+def _agreeing(grid: Grid, found: dict[str, Candidate]) -> dict[str, Candidate]:
+    """The readings with which the network decides the same when all of them are in place."""
+    tried = {name: running(one.reading.body, dict(one.weights)) for name, one in found.items()}
+    while tried and grid.wrong(tried):
+        left = {name: grid.wrong({other: tried[other] for other in tried if other != name}) for name in tried}
+        del tried[min(left, key=lambda name: left[name])]
+    return {name: found[name] for name in tried}
+
+
+WAVES = Together("waves", propose_waves)
+
+
+# ---- what makes the stream
+
+
+def _embedding(grid: Grid, name: str, keys: tuple[int, ...], more: int) -> tuple[Candidate | None, tuple[int, ...]]:
+    """The embedding as waves of as few frequencies as it takes and some `more`, and these frequencies."""
+    _, output = grid.parts[name]
+    shares = token_frequencies(output, grid)
+    most = max(len(keys), int(MOST_FREQUENCIES * grid.period))
+    twice = [folded(2 * key, grid.period) for key in keys]
+    doubles = [k for k in dict.fromkeys(twice) if k not in keys and shares.get(k, 0.0) >= CARRIED]
+    ordered = list(dict.fromkeys((*keys, *doubles, *shares)))
+    for count in range(len(keys) + len(doubles) + more, min(most, len(ordered)) + 1):
+        for levels in (COARSE, FINE):
+            candidate = _embedding_of(grid, name, tuple(ordered[:count]), levels)
+            if candidate is not None:
+                return candidate, tuple(ordered[:count])
+    return None, tuple(ordered[:most])
+
+
+def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...], levels: int) -> Candidate | None:
+    draft = Draft.of(grid, name, levels)
+    write = draft.writer.node
+    order = write("arange", 0, len(frequencies), name="order")
+    named = write("lookup", frequencies, (order,), name="frequencies")
+    turns = write("mul", write("unsqueeze", draft.given, -1), named, name="turns")
+    angles = write("mul", write("cast", turns, "float32"), 2 * math.pi / grid.period, name="angles")
+    waves = write("concat", (write("cos", angles), write("sin", angles)), -1, name="waves")
+    features = draft.values(waves)[0].double().numpy()
+    wanted = grid.parts[name][1].double().numpy()
+    together, kept = fitted([features[:, list(grid.moving)]], wanted[:, list(grid.moving)])
+    alone = [fitted([features[:, [place]]], wanted[:, [place]]) for place in grid.moving]
+    if kept >= min(share for _, share in alone) - ALIKE:
+        directions, rounded = draft.directions("directions", together[0])
+        value = write("matmul", waves, directions)
+        written = features @ rounded
+    else:
+        stacked = np.zeros((wanted.shape[1], features.shape[-1], wanted.shape[-1]))
+        for place, (fit, _) in zip(grid.moving, alone, strict=True):
+            stacked[place] = fit[0]
+        directions, rounded = draft.directions("directions", stacked)
+        value = write("einsum", "bpw,pwd->bpd", (waves, directions))
+        written = np.einsum("bpw,pwd->bpd", features, rounded)
+    rest = (wanted - written).mean(axis=0)
+    value = write("add", value, draft.weight("rest", rest))
+    told = f"each token as cos and sin of 2πk·token/{grid.period} for k = {_list(frequencies)}"
+    return draft.candidate(value, told)
+
+
+# ---- what is added to it
+
+
+def _branch(grid: Grid, name: str, keys: tuple[int, ...], frequencies: tuple[int, ...]) -> Candidate | None:
+    """A part that reads the stream and adds to it: of the shortest forms that keep all decisions and tell most of the
+    part the one that tells most, else that of all forms that keep them."""
+    given, output = grid.parts[name]
+    if given.ndim != 3 or output.ndim != 3:
+        return None
+    found = waves_in(given.double().numpy(), grid, keys, frequencies)
+    if found is None:
+        return None
+    best: tuple[float, Candidate | None] = (0.0, None)
+    for forms in POSITIONWISE if _is_positionwise(grid, name) else MIXING:
+        tried = (_coarsely(grid, name, keys, found, form) for form in forms)
+        best = max((best, *tried), key=lambda one: one[0])
+        if best[0] >= TOLD:
+            break
+    return best[1]
+
+
+def _coarsely(
+    grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form
+) -> tuple[float, Candidate | None]:
+    """A form with as few bits for its directions as keep all decisions, and the share of the part that it tells."""
+    for levels in (COARSE, FINE):
+        candidate, share = _branch_of(grid, name, keys, found, form, levels)
+        if candidate is not None:
+            return share, candidate
+    return 0.0, None
+
+
+def _is_positionwise(grid: Grid, name: str) -> bool:
+    """Whether what a part gives at a position depends on that position alone."""
+    given, output = grid.parts[name]
+    function = grid.program[name]
+    places = given.shape[1]
+    for place in range(places):
+        moved = given.roll(1, 0)
+        moved[:, place] = given[:, place]
+        (found,) = run_block(function.reading("weights").body, [moved], closed_scope(dict(grid.program.weights)))
+        if not torch.allclose(found[:, place], output[:, place], rtol=1e-4, atol=1e-5 * float(output.abs().max())):
+            return False
+    return True
+
+
+def _branch_of(
+    grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form, levels: int
+) -> tuple[Candidate | None, float]:
+    """A form fitted to a part, and the share of what the part writes that it tells."""
+    draft = Draft.of(grid, name, levels)
+    write = draft.writer.node
+    reads, rounded = draft.directions("reads", found.reads)
+    offsets = grid.parts[name][0].double().mean(dim=0).numpy() @ rounded
+    read = write("sub", write("matmul", draft.given, reads), draft.weight("offsets", offsets), name="waves")
+    waves = Waves(draft.writer, read, len(found.waves), len(found.places(keys)))
+    heads = attended(draft, read) if form.heads else None
+    deciding = "" if heads is None else _list([found.waves[place].frequency for place in heads[1]])
+    waves.weights = None if heads is None else heads[0]
+    groups = form.build(waves)
+    if not groups:
+        return None, 0.0
+    wanted = grid.parts[name][1].double().numpy()
+    features = [value.double().numpy() for value in draft.values(*groups)]
+    directions, share = fitted(features, wanted)
+    total: Ref | None = None
+    rest = wanted
+    for position, (group, values, rows) in enumerate(zip(groups, features, directions, strict=True)):
+        label = "writes" if len(groups) == 1 else f"writes_{position + 1}"
+        writes, rounded = draft.directions(label, rows)
+        product = write("matmul", group, writes)
+        total = product if total is None else write("add", total, product)
+        rest = rest - values @ rounded
+    assert total is not None
+    value = write("add", total, draft.weight("rest", rest.mean(axis=0)))
+    return draft.candidate(value, f"{_told(found, keys, form, deciding)} ({share:.1%} of what the part writes)"), share
+
+
+def _told(found: Readout, keys: tuple[int, ...], form: Form, deciding: str) -> str:
+    known = [wave.frequency for wave in found.waves if not wave.of_sum]
+    sums = [wave.frequency for wave in found.waves if wave.of_sum]
+    doubled = [found.waves[place].frequency for place in found.places(keys)]
+    others = [wave.frequency for i, wave in enumerate(found.waves) if not wave.of_sum and i not in found.places(keys)]
+    told = form.summary.format(
+        keys=_list(doubled), all=_list([*dict.fromkeys(known)]), others=_list(others), deciding=deciding
+    )
+    told = told.removesuffix("; passes on waves ")
+    return f"{told}; waves of the sum at {_list(sums)}" if sums else told
+
+
+# ---- what reads it
+
+
+def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
+    """Classes that answer by their wave at the key frequencies."""
+    given, output = grid.parts[name]
+    if output.ndim != 2 or given.ndim not in (2, 3):
+        return None
+    draft, period = Draft.of(grid, name), grid.period
+    write = draft.writer.node
+    wanted = output.double().numpy()
+    first = int(grid.decided.min())
+    classes = wanted[:, first : first + period]
+    if classes.shape[1] < period or int(grid.decided.max()) >= first + period:
+        return None
+    turns = np.exp(2j * np.pi * np.outer(np.arange(first, first + period), keys) / period)
+    amplitudes = (classes - classes.mean(axis=1, keepdims=True)) @ np.conj(turns) * 2 / period
+    strengths = np.array([short(float(size)) for size in np.sqrt((np.abs(amplitudes) ** 2).mean(axis=0))])
+    parts = np.concatenate([amplitudes.real / strengths, -amplitudes.imag / strengths], axis=1)
+    stream = given.double().numpy()
+    stream = stream[:, -1] if stream.ndim == 3 else stream
+    (best,), _ = fitted([stream[:, None]], parts[:, None])
+    place = write("select", draft.given, 1, -1, name="last") if given.ndim == 3 else draft.given
+    reads, rounded = draft.directions("reads", best)
+    waves = write("matmul", place, reads)
+    waves = write("sub", waves, draft.weight("offsets", (stream @ rounded - parts).mean(axis=0)), name="waves")
+    order = write("arange", 0, len(keys), name="order")
+    named = write("lookup", keys, (order,), name="frequencies")
+    sizes = write("lookup", tuple(map(float, strengths)), (order,), name="strengths")
+    numbers = write("unsqueeze", write("arange", first, first + period, name="classes"), -1)
+    angles = write("mul", write("cast", write("mul", numbers, named), "float32"), 2 * math.pi / period, name="angles")
+    answers = write(
+        "concat",
+        (write("mul", write("cos", angles), sizes), write("mul", write("sin", angles), sizes)),
+        -1,
+        name="answers",
+    )
+    value = write("matmul", waves, write("transpose", answers, 0, 1))
+    after = wanted.shape[1] - first - period
+    if first or after:
+        others = np.delete(wanted, np.arange(first, first + period), axis=1)
+        value = write("pad", value, (first, after), short(float(others.mean())))
+    told = f"class c answers with Σ strength·cos(2πk(c - (a + b))/{period}) for k = {_list(keys)}"
+    strongest = ", ".join(f"{size:g}" for size in strengths)
+    return draft.candidate(value, f"{told}, strengths {strongest}")
+
+
+def _list(numbers: Sequence[object]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,118 @@
+"""Drafts of parts in waves: bodies while they are written, fitted on all pairs of tokens, and tried in the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+
+from pellucid.code.periodic.waves import Grid
+from pellucid.code.propose import Candidate
+from pellucid.code.recurrent.writing import Writer
+from pellucid.ir.bits import block_bits
+from pellucid.ir.graph import Block, Ref, Weight
+from pellucid.ir.interpret import Replacement, Scope, Values, run_block
+from pellucid.ir.program import Function, Reading
+
+COARSE, FINE = 127, 32767
+"""Directions are kept in so many steps to either side: eight bits where that keeps all decisions, else sixteen."""
+
+Rows = Float[np.ndarray, "rows width"]
+Weights = dict[str, Shaped[torch.Tensor, "..."]]
+
+
+@dataclass
+class Draft:
+    """A body while it is written, over the one input and output of a function."""
+
+    grid: Grid
+    function: Function
+    writer: Writer
+    weights: Weights
+    levels: int
+
+    @classmethod
+    def of(cls, grid: Grid, name: str, levels: int = FINE) -> Draft:
+        """An empty body of the function."""
+        function = grid.program[name]
+        taken = {*grid.program.values, *function.inputs, *function.outputs}
+        return cls(grid, function, Writer("float32", taken=taken), {}, levels)
+
+    @property
+    def given(self) -> Ref:
+        """What the function is given."""
+        return Ref(self.function.inputs[0])
+
+    def weight(self, label: str, values: np.ndarray) -> Weight:
+        """A new weight of the function, to single precision."""
+        name = f"{self.function.name}.{label}"
+        self.weights[name] = torch.from_numpy(np.ascontiguousarray(values)).float()
+        return Weight(name)
+
+    def directions(self, label: str, values: np.ndarray) -> tuple[Ref, np.ndarray]:
+        """A matrix of directions in whole steps up to `levels`, as it is computed and as numbers."""
+        step = short(float(np.abs(values).max(initial=1e-30)) / self.levels)
+        whole = np.clip(np.rint(values / step), -self.levels, self.levels)
+        name = f"{self.function.name}.{label}"
+        kind = torch.int8 if self.levels == COARSE else torch.int16
+        self.weights[name] = torch.from_numpy(np.ascontiguousarray(whole)).to(kind)
+        return self.writer.node(
+            "mul", self.writer.node("cast", Weight(name), "float32"), step, name=label
+        ), whole * step
+
+    def block(self, value: Ref) -> Block:
+        """The body that gives `value`."""
+        *nodes, last = self.writer.nodes
+        assert last.id == value.name
+        return Block(
+            self.function.inputs, (*nodes, last.with_changes(outputs=self.function.outputs)), self.function.outputs
+        )
+
+    def values(self, *wanted: Ref) -> tuple[torch.Tensor, ...]:
+        """What these values are on the grid."""
+        block = Block(self.function.inputs, tuple(self.writer.nodes), tuple(value.name for value in wanted))
+        return run_block(block, [self.grid.parts[self.function.name][0]], closed_scope(self.weights))
+
+    def candidate(self, value: Ref, summary: str) -> Candidate | None:
+        """The finished reading, if the network decides the same with it on the whole grid."""
+        block = self.block(value)
+        if self.grid.wrong({self.function.name: running(block, self.weights)}):
+            return None
+        bits = block_bits(block, self.weights)
+        return Candidate(Reading("code", block, "waves", bits, summary, "decision", 0.0), self.weights)
+
+
+def closed_scope(weights: Weights) -> Scope:
+    """What a body without calls sees."""
+
+    def no_calls(name: str, _: Values) -> Values:
+        raise AssertionError(f"a reading of waves calls {name}")
+
+    return Scope(weights, no_calls)
+
+
+def running(block: Block, weights: Weights) -> Replacement:
+    """A body as what stands in for its function."""
+    return lambda values: run_block(block, values, closed_scope(weights))
+
+
+def fitted(features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], float]:
+    """Directions for each group of features [pairs, positions or 1, width], and the share of the variation that
+    they explain; each position has a constant of its own."""
+    places = wanted.shape[1]
+    spread = [np.broadcast_to(group, (len(group), places, group.shape[-1])) for group in features]
+    joined = np.concatenate(spread, axis=-1)
+    flat = (joined - joined.mean(axis=0)).reshape(-1, joined.shape[-1])
+    target = (wanted - wanted.mean(axis=0)).reshape(-1, wanted.shape[-1])
+    directions, *_ = np.linalg.lstsq(flat, target, rcond=1e-6)
+    missed = float(((target - flat @ directions) ** 2).sum())
+    share = 1.0 - missed / max(float((target**2).sum()), 1e-30)
+    return np.split(directions, np.cumsum([group.shape[-1] for group in features])[:-1]), share
+
+
+def short(value: float) -> float:
+    """The number with three digits."""
+    return float(f"{value:.3g}")

@@ -1,0 +1,1 @@
+"""Recurrent networks as loops over named state: recurrences, automata, running quantities."""
