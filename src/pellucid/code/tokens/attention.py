@@ -202,7 +202,8 @@ def _decision(outputs: _Outputs, expr: Expr, found: Int64[np.ndarray, " places"]
     classes = outputs.values.shape[1]
     off = float(np.abs(outputs.values - (found[:, None] == np.arange(classes))).max())
     first = outputs.first
-    if off <= ONE_HOT and (first is None or np.abs(first).max() <= ONE_HOT):
+    off = max(off, 0.0 if first is None else float(np.abs(first).max()))
+    if off <= ONE_HOT:
         return Answer(expr, classes, -1, "difference", max(EXACT, 4 * off))
     winner = 0 if first is None else int(np.bincount(first.argmax(1)).argmax())
     return Answer(expr, classes, winner, "decision", min(MOST_SILENT, 2 * silent + 0.02) if silent else 0.0)
