@@ -61,8 +61,8 @@ def trained(text: Int[torch.Tensor, " characters"], method: str, seed: int, step
     """Train by one method and measure."""
     held = windows(text[-len(text) // 10 :], torch.Generator().manual_seed(1), HELD)
     plan = Plan(
-        steps=steps, batch=32, rate=3e-3, sparsity=0.02, kept=0.002, warm=0.35, severed=1.0, strength=0.5, decay=0.0,
-        restarts=1, reported=100,
+        steps=steps, batch=32, rate=3e-3, sparsity=0.003, kept=0.0, warm=0.4, severed=1.0, strength=0.5, decay=0.0,
+        pairs=64, restarts=1, reported=100,
     )  # fmt: skip
     before = time.process_time()
     found = train(

@@ -63,13 +63,13 @@ class Modularity:
         parts: int = 2,
         start: int = 0,
         every: int = 100,
-        pairs: int = 4,
+        pairs: int = 16,
         seed: int = 0,
     ) -> None:
         if not (0 <= strength < float("inf") and 0 <= decay < float("inf")):
             raise BadInput(f"strength {strength} and decay {decay} have to be finite and not negative")
-        if parts < 2 or start < 0 or every < 1:
-            raise BadInput(f"parts={parts}, start={start}, every={every}: take at least 2 parts, 0 and 1 steps")
+        if parts < 2 or start < 0 or min(every, pairs) < 1:
+            raise BadInput(f"parts={parts}, start={start}, every={every}, pairs={pairs}: take at least 2, 0, 1 and 1")
         training = model.training
         self.graph = trace(model.eval(), args, kwargs)
         model.train(training)

@@ -47,6 +47,7 @@ class Plan:
         severed: share of steps after which its interface is cut; 1: never, the weak loss lasts to the end.
         strength, decay: of the cut loss in between, as gradient and as proximal step (see `Modularity`).
         every: steps after which units may change their region.
+        pairs: pairs of blocks in a residual stream whose gradient is taken each step.
         parts: regions.
         restarts: runs from different weights, of which the one with the least task loss is taken.
         ncut, wires, share: of the baselines: factor of the normalised cut, factor of wire lengths, share of weights.
@@ -64,6 +65,7 @@ class Plan:
     strength: float = 0.0
     decay: float = 3.0
     every: int = 50
+    pairs: int = 16
     parts: int = 2
     restarts: int = 3
     ncut: float = 1.0
@@ -75,7 +77,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not 0 < self.warm < self.severed <= 1:
             raise BadInput(f"warm={self.warm} and severed={self.severed}: give shares with 0 < warm < severed <= 1")
-        for name in ("steps", "batch", "every", "restarts", "saved", "reported"):
+        for name in ("steps", "batch", "every", "pairs", "restarts", "saved", "reported"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}={getattr(self, name)}: give at least 1")
         for name, value in asdict(self).items():
