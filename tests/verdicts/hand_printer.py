@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pellucid.ir import numpy_ops, torch_ops
+from pellucid.ir import numpy_ops, torch_layers, torch_ops
 from pellucid.ir.graph import Block, Node, Ref, Weight
 from pellucid.ir.primitives import OPERATORS, PREFIXES
 from pellucid.ir.program import Program
@@ -81,7 +81,7 @@ def _lines(block: Block, kind: str, pad: str) -> list[str]:
 
 def _primitives(dialect: str) -> str:
     made_of = [member for name, member in vars(numpy_ops).items() if name.startswith("numpy_")]
-    modules = made_of if dialect == "numpy" else [torch_ops]
+    modules = made_of if dialect == "numpy" else [torch_ops, torch_layers]
     lines = [line for module in modules for line in inspect.getsource(module).splitlines()]
     return "\n".join(line for line in lines if not line.startswith(("from pellucid", "from __future__")))
 

@@ -9,13 +9,21 @@ from functools import cache
 from types import ModuleType
 from typing import Literal
 
-from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers, numpy_selection, torch_ops, torch_selection
+from pellucid.ir import (
+    numpy_arrays,
+    numpy_axes,
+    numpy_layers,
+    numpy_selection,
+    torch_layers,
+    torch_ops,
+    torch_selection,
+)
 
 Dialect = Literal["numpy", "torch"]
 
 _MODULES: Mapping[Dialect, tuple[ModuleType, ...]] = {
     "numpy": (numpy_arrays, numpy_axes, numpy_layers, numpy_selection),
-    "torch": (torch_ops, torch_selection),
+    "torch": (torch_ops, torch_layers, torch_selection),
 }
 
 

@@ -1,4 +1,4 @@
-"""The primitives that are whole layers, in numpy: twins of those in `pellucid.ir.torch_ops`.
+"""The primitives that are whole layers, in numpy: twins of those in `pellucid.ir.torch_layers`.
 
 A convolution is a sum over the positions of its kernel: each adds one matrix product with the shifted image, so that no
 copy larger than the image is made, and a depthwise convolution is a sum of a few products element by element.

@@ -1,4 +1,4 @@
-"""The primitives in numpy, the twins of `torch_ops` and `torch_selection`: programs of them need no torch."""
+"""The primitives in numpy, twins of those in torch (`torch_ops` and others): programs of them need no torch."""
 
 from __future__ import annotations
 
