@@ -530,3 +530,24 @@ def test_one_step_of_its_own_ends_the_loop_before_it():
     assert folded.values[scan.args[1][0].name].axes == (2, 4, 3)
     x = torch.randn(2, 6, 3)
     assert gap(run(folded, [x]), run(odd, [x])) < 1e-6
+
+
+class Packed(nn.Module):
+    """Queries, keys and values of two layers, each unpacked from one tensor: reads of positions, and no loop."""
+
+    def __init__(self):
+        super().__init__()
+        self.packed = nn.ModuleList(nn.Linear(8, 24) for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.packed:
+            q, k, v = layer(x).view(*x.shape[:2], 3, 2, 4).permute(2, 0, 3, 1, 4)
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + mixed.transpose(1, 2).reshape(x.shape)
+        return x
+
+
+def test_unpacked_queries_keys_and_values_are_no_loop():
+    graph = lifted(Packed().eval(), (torch.randn(2, 5, 8),), (torch.randn(3, 9, 8),))
+    assert "scan" not in ops(graph)
+    assert ops(graph)["attention"] == 2

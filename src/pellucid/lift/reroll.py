@@ -56,10 +56,16 @@ def _fold_one(graph: Graph) -> Graph | None:
     graph = straighten(graph)
     for loop in find_loops(graph.block):
         folded = fold(graph, loop)
-        if folded is not None:
+        block = drop_unused(folded.block) if folded is not None else graph.block
+        if folded is not None and _scans(block) > _scans(graph.block):
             remark = f"a loop over positions was traced at length {len(loop.steps)} and folded"
-            return folded.with_changes(block=drop_unused(folded.block), remarks=(*graph.remarks, remark))
+            return folded.with_changes(block=block, remarks=(*graph.remarks, remark))
     return None
+
+
+def _scans(block: Block) -> int:
+    """Steps that only pick positions (queries, keys and values unpacked, say) leave no loop that anything reads."""
+    return sum(node.op == "scan" for node in block.nodes)
 
 
 # ---- any length
