@@ -351,3 +351,11 @@ def test_an_encoder_with_padding():
 def test_a_vision_transformer():
     calls = [{"pixel_values": torch.randn(batch, 3, 8, 8)} for batch in (2, 5)]
     assert ops(lifted(model("vit"), *calls))["attention"] == 1
+
+
+@pytest.mark.parametrize("flatten", [nn.Flatten(), nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten())])
+def test_a_dense_layer_fixes_the_picture_that_is_flattened_for_it(flatten):
+    width = 64 if isinstance(flatten, nn.Flatten) else 256
+    graph = trace(nn.Sequential(flatten, nn.Linear(width, 5)).eval(), (torch.randn(3, 1, 8, 8),))
+    assert graph.values[graph.block.inputs[0]].axes == ("batch", 1, 8, 8)
+    assert all(isinstance(axis, int) for kind in graph.values.values() for axis in kind.axes[1:])

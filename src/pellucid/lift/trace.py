@@ -15,8 +15,9 @@ import inspect
 import io
 import logging
 import math
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import PurePath
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch.export import Dim, ExportedProgram, export
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pellucid.errors import BadInput, CannotRun, CannotTrace
-from pellucid.ir.graph import Graph
+from pellucid.ir.graph import Graph, Ref, Weight
 from pellucid.ir.interpret import run_graph
 from pellucid.lift.functional import changes_in_place, made_functional, shares_memory
 from pellucid.lift.importing import import_exported
@@ -56,8 +57,13 @@ def trace(model: nn.Module | Network, args: Sequence[Any] = (), kwargs: Mapping[
     named = _in_signature_order(network.module, kwargs or {})
     expected = call_network(network, args, named)
     with quiet(), torch.no_grad(), _outputs_only(network.module):
-        exported = network.exported or _export(network.module, tuple(args), named)
+        exported = network.exported or _export(network.module, tuple(args), named, {})
     graph = _imported(exported, network, args, named, expected)
+    fixed = _fixed_by_weights(graph, _in_order(graph.block.inputs, args, named))
+    if fixed and network.exported is None:
+        with quiet(), torch.no_grad(), _outputs_only(network.module):
+            exported = _export(network.module, tuple(args), named, fixed)
+        graph = _imported(exported, network, args, named, expected)
     inputs = _in_order(graph.block.inputs, args, named)
 
     def holds(other: Graph) -> bool:
@@ -158,8 +164,28 @@ def _in_signature_order(module: nn.Module, kwargs: Mapping[str, Any]) -> dict[st
     return {name: kwargs[name] for name in (*order, *(name for name in kwargs if name not in order))}
 
 
-def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
-    shapes = _general_axes(module, args, kwargs)
+def _fixed_by_weights(graph: Graph, inputs: Sequence[Any]) -> Mapping[int, Set[int]]:
+    """The axes of inputs (by the identity of the tensor) that export left open and a weight fixes.
+
+    Where a picture is flattened for a dense layer, export says only that width times height is what the layer takes.
+    """
+    fixed: set[str] = set()
+    for node in graph.block.nodes:
+        if node.op == "linear" and isinstance(node.args[0], Ref) and isinstance(node.args[1], Weight):
+            kind = graph.values.get(node.args[0].name)
+            fixed |= set(re.findall(r"[A-Za-z_]\w*", str(kind.axes[-1]))) if kind is not None and kind.axes else set()
+    found: dict[int, set[int]] = {}
+    for name, value in zip(graph.block.inputs, inputs, strict=True):
+        axes = {i for i, axis in enumerate(graph.values[name].axes) if axis in fixed}
+        if axes:
+            found[id(value)] = axes
+    return found
+
+
+def _export(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fixed: Mapping[int, Set[int]]
+) -> ExportedProgram:
+    shapes = _general_axes(module, args, kwargs, fixed)
     errors: list[Exception] = []
     for dynamic in (shapes, None):
         try:
@@ -170,11 +196,18 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     raise CannotTrace(_why(module, errors[-1])) from errors[-1]
 
 
-def _general_axes(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Every axis of every input general, in the structure that torch.export wants: by parameter name."""
+def _general_axes(
+    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], fixed: Mapping[int, Set[int]]
+) -> dict[str, Any]:
+    """Every axis general that is not fixed, in the structure that torch.export wants: by parameter name."""
+
+    def open_axes(leaf: object) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return None
+        return {axis: Dim.AUTO for axis in range(leaf.ndim) if axis not in fixed.get(id(leaf), ())}
 
     def general(value: object) -> Any:
-        return tree_map(lambda leaf: dict.fromkeys(range(leaf.ndim), Dim.AUTO) if _is_tensor(leaf) else None, value)
+        return tree_map(open_axes, value)
 
     signature = inspect.signature(module.forward)
     shapes: dict[str, Any] = {}
