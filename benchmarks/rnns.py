@@ -91,7 +91,7 @@ def measure(networks: ModuleType, name: str) -> Found:
             agree_up_to=longest.agree_up_to,
             parting=longest.parting,
             verdict=next(v.detail for v in program.notes.verdicts if v.part == "program" and v.reading == "code"),
-            factor=float(module.hidden[0].weight[0, 0]),
+            factor=float(module.hidden[0].weight.detach()[0, 0]),
             gain=gain(module, longest.agree_up_to + 1),
             reported="they part at length" in (place / "report.html").read_text(encoding="utf-8"),
             seconds=seconds,
