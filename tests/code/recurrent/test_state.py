@@ -13,7 +13,7 @@ from pellucid.code.recurrent.state import StateOptions, prove, read_state
 from pellucid.code.recurrent.steps import program_text, run
 from pellucid.errors import BadInput
 
-GIVEN = Path(__file__).parents[2] / "../shared/data/rnn_algorithmic"
+GIVEN = Path(__file__).parents[3] / "../shared/data/rnn_algorithmic"
 PROGRAMS = {
     "identity": ["y = x"],
     "prev1": ["x1 = 0", "y = x1", "x1 = x"],
