@@ -52,8 +52,8 @@ RANDOM = "control: random, same sizes"
 CEILING = "control: spectral, started at the planted parts"
 CAUSE = (
     "Narrower networks fall below 0.9 at noise 0.8: a unit with few weights of its own then has more weight to the "
-    "other network. The split ends there where it ends when started at the planted parts (last row of each table), so "
-    "the sizes of weights hold no more."
+    "other network. The split ends where it ends when started at the planted parts, or near it (last row of each "
+    "table), so the sizes of weights hold little more."
 )
 BEST = "spectral, number of parts from the null"
 
