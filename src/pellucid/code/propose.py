@@ -22,7 +22,7 @@ from pellucid.errors import CannotRun
 from pellucid.ir.graph import calls_made
 from pellucid.ir.interpret import Scope, Values, run_block, run_functions
 from pellucid.ir.notes import Attempt
-from pellucid.ir.program import Function, Measure, Program, Reading
+from pellucid.ir.program import Function, Measure, Program, Reading, loosest_claim
 
 Tensor = Shaped[torch.Tensor, "..."]
 
@@ -67,9 +67,6 @@ Calls = Sequence[Values]
 SLACK = 0.5
 """The share of its budget that a difference may use on the samples of the search."""
 
-LOOSEST_FIRST: tuple[Measure, ...] = ("decisions", "signs", "decision", "rounded", "difference")
-"""What several readings together keep is what the loosest of them claims."""
-
 
 def find_code(
     program: Program,
@@ -111,9 +108,7 @@ def _holding_together(program: Program, unseen: Calls, trail: list[Attempt]) -> 
         found = [function for function in program.functions.values() if function.chosen != "weights"]
         if len(found) < 2:
             return program
-        readings = [function.reading() for function in found]
-        measure = min((reading.measure for reading in readings), key=LOOSEST_FIRST.index)
-        budget = max(reading.budget for reading in readings if reading.measure == measure)
+        measure, budget = loosest_claim([function.reading() for function in found])
         off = max(
             gap(a, b, measure)
             for call in unseen
@@ -231,12 +226,10 @@ def _judged(part: Part, candidate: Candidate, unseen: Calls, limit: float) -> st
     if reading.measure != "difference" and worst <= 1.0:
         worst = sum(each * count for each, count in gaps) / max(1, sum(count for _, count in gaps))
     difference = reading.measure == "difference"
+    if worst <= reading.budget * (SLACK if difference else 1.0):
+        return ""
     unit = "largest relative difference" if difference else "share of mismatches"
-    return (
-        ""
-        if worst <= reading.budget * (SLACK if difference else 1.0)
-        else f"rejected: {unit} {worst:.2g} at the network's output"
-    )
+    return f"rejected: {unit} {worst:.2g} at the network's output"
 
 
 def gap(found: Tensor, wanted: Tensor, measure: Measure, scale: float = 0.0) -> float:

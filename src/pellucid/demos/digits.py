@@ -4,27 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import nn
 
-from pellucid.errors import BadInput
-
-
-def pictures() -> tuple[Float[torch.Tensor, "samples 64"], Int[torch.Tensor, " samples"]]:
-    """The pictures, pixels from 0 to 1, in a fixed random order, and the digits they show.
-
-    Raises:
-        BadInput: scikit-learn is not installed.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise BadInput("the digits come with scikit-learn; pip install 'pellucid[demo]'") from error
-    pixels, digits = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(digits))
-    return torch.tensor(pixels[order] / 16.0).float(), torch.tensor(digits[order])
+from pellucid.data.sample_digits import pictures
 
 
 def digit_classifier(seed: int = 0, epochs: int = 20) -> tuple[nn.Module, float]:

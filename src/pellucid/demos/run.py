@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.syntax import Syntax
 
 from pellucid.data import Domain
+from pellucid.data.sample_digits import pictures
 from pellucid.data.sample_texts import TEXTS
 from pellucid.demos.adder import adder
-from pellucid.demos.digits import digit_classifier, pictures
+from pellucid.demos.digits import digit_classifier
 from pellucid.emitters.pseudocode import function_text
 from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program

@@ -8,7 +8,7 @@ A program runs by its chosen readings (`program(x)`) or by one kind where there 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -24,6 +24,9 @@ from pellucid.ir.regions import RegionTree
 
 Tensor = Shaped[torch.Tensor, "..."]
 Measure = Literal["difference", "rounded", "decision", "decisions", "signs"]
+
+LOOSEST_FIRST: tuple[Measure, ...] = ("decisions", "signs", "decision", "rounded", "difference")
+"""What several readings together keep is what the loosest of them claims."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class Reading:
     summary: str = ""
     measure: Measure = "difference"
     budget: float = 1e-4
+
+
+def loosest_claim(readings: Sequence[Reading]) -> tuple[Measure, float]:
+    """What readings that run together keep: measure and budget of the loosest of them."""
+    measure = min((reading.measure for reading in readings), key=LOOSEST_FIRST.index)
+    return measure, max(reading.budget for reading in readings if reading.measure == measure)
 
 
 @dataclass(frozen=True)

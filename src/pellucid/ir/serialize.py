@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import get_args
 
 import torch
 from jaxtyping import Shaped
@@ -43,7 +44,7 @@ from pellucid.ir.codecs import flag as boolean
 from pellucid.ir.directory import FORMAT, PROGRAM, WEIGHTS, replaced, writing
 from pellucid.ir.graph import Arg, Block, Node, Ref, ValueType, Weight
 from pellucid.ir.notes import Attempt, Notes, Verdict
-from pellucid.ir.program import Function, Program, Reading
+from pellucid.ir.program import Function, Measure, Program, Reading
 from pellucid.ir.regions import Region, RegionTree, Unit
 from pellucid.ir.tensors import digest, read_tensors, write_tensors
 from pellucid.ir.validate import validate
@@ -108,7 +109,7 @@ _reading = record(
     method=text,
     bits=number,
     summary=text,
-    measure=choice("difference", "rounded", "decision", "decisions", "signs"),
+    measure=choice(*get_args(Measure)),
     budget=number,
 )
 _function = record(

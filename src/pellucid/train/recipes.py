@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from pellucid.data.sample_digits import pictures
 from pellucid.errors import BadInput
 from pellucid.train.task import Batch, Plan, Task
 
@@ -35,7 +36,7 @@ def double_digits() -> Recipe:
     Raises:
         BadInput: scikit-learn is not installed.
     """
-    pixels, digits = _pictures()
+    pixels, digits = pictures()
     held = len(digits) // 3
     order = double_digits_order()
     tests = _pairs(pixels[-held:], digits[-held:], order, torch.Generator().manual_seed(1), PAIRS)
@@ -72,17 +73,6 @@ def _pairs(
 
 def _both(outputs: Float[torch.Tensor, "samples 20"], targets: Int[torch.Tensor, "samples 2"]) -> torch.Tensor:
     return cross_entropy(outputs[:, :10], targets[:, 0]) + cross_entropy(outputs[:, 10:], targets[:, 1])
-
-
-def _pictures() -> tuple[Float[torch.Tensor, "pictures 64"], Int[torch.Tensor, " pictures"]]:
-    """The pictures, pixels from 0 to 1, in a fixed random order, and the digits they show."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise BadInput("the digits come with scikit-learn; pip install 'pellucid[demo]'") from error
-    pixels, digits = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(digits))
-    return torch.tensor(pixels[order] / 16.0).float(), torch.tensor(digits[order])
 
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {"double-digits": double_digits}

@@ -9,7 +9,7 @@ from typing import Any
 
 from pellucid.data import Batch, Inputs
 from pellucid.errors import BadInput
-from pellucid.ir.program import Program
+from pellucid.ir.program import Program, loosest_claim
 from pellucid.lift.load import Network
 from pellucid.verdicts.measure import Claim
 from pellucid.verdicts.plan import affordable, entry_values, portions
@@ -94,9 +94,7 @@ class Case:
         chosen = [function.reading() for function in self.program.functions.values() if function.chosen != "weights"]
         if not chosen:
             return None
-        order = ("decisions", "signs", "decision", "rounded", "difference")
-        measure = min((reading.measure for reading in chosen), key=order.index)
-        budget = max(reading.budget for reading in chosen if reading.measure == measure)
+        measure, budget = loosest_claim(chosen)
         entry = self.program[self.program.entry]
         return (entry.chosen if entry.chosen != "weights" else "chosen"), Claim(measure, budget)
 
