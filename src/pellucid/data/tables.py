@@ -1,4 +1,4 @@
-"""Inputs from parquet tables (extra `parquet`).
+"""Inputs from parquet tables.
 
 A column `text` of strings: one text per row, for language models. Columns of numbers alone: one float32 array
 [rows, columns], the first argument. Otherwise every column is an argument by its name (a single list column: the first
@@ -30,11 +30,9 @@ SCALAR = -1
 
 def read_parquet(path: Path, terms: Terms) -> Found:
     """Read the samples of a parquet file (see the module for what it may hold). Raises BadInput."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise BadInput(f"{path.name}: parquet needs pyarrow: pip install 'pellucid[parquet]'") from error
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         with parquet.ParquetFile(path) as file:
             if file.metadata.num_rows == 0:
