@@ -39,6 +39,14 @@ def test_functions_can_be_watched_callees_first(program, xs):
     assert seen == [("cell", 1, 1), ("head", 1, 1), ("network", 1, 1)]
 
 
+def test_values_inside_a_function_can_be_watched(program, xs):
+    seen = {}
+    run_functions(program, [xs], "weights", watch_values={"cell": seen.__setitem__})
+    assert next(iter(seen)) == "xs"
+    torch.testing.assert_close(seen["all"], torch.cumsum(xs @ program.weights["cell.w"].T, 1) * 2)
+    assert "out" not in seen
+
+
 def test_a_replacement_takes_the_functions_place(program, xs):
     (out,) = run_functions(program, [xs], replace={"cell": lambda values: [torch.zeros(5, 7, 3)]})
     assert float(out[~torch.isinf(out)].abs().max()) == 0.0

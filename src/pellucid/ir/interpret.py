@@ -6,6 +6,7 @@ Functions are looked up by name, and any can be replaced (`replace`) or watched 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ Tensor = Shaped[torch.Tensor, "..."]
 Values: TypeAlias = Sequence[Any]
 Replacement: TypeAlias = Callable[[Values], Values]
 Watcher: TypeAlias = Callable[[str, Values, Values], None]
+ValueWatcher: TypeAlias = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Scope:
 
     weights: Mapping[str, torch.Tensor]
     call: Callable[[str, Values], Values]
-    watch_value: Callable[[str, Any], None] | None = field(default=None)
+    watch_value: ValueWatcher | None = field(default=None)
 
 
 def run_block(block: Block, inputs: Values, scope: Scope) -> tuple[Any, ...]:
@@ -108,7 +110,7 @@ def _failure(node: Node, error: Exception) -> str:
     return f"{node.op} computing {node.id!r}{place} failed: {str(error).splitlines()[0] if str(error) else error!r}"
 
 
-def run_graph(graph: Graph, inputs: Values, watch_value: Callable[[str, Any], None] | None = None) -> tuple[Any, ...]:
+def run_graph(graph: Graph, inputs: Values, watch_value: ValueWatcher | None = None) -> tuple[Any, ...]:
     """The outputs of a graph; `watch_value` sees every value as it is computed."""
 
     def no_functions(name: str, _: Values) -> Values:
@@ -125,6 +127,7 @@ def run_functions(
     replace: Mapping[str, Replacement] | None = None,
     watch: Watcher | None = None,
     start: str | None = None,
+    watch_values: Mapping[str, ValueWatcher] | None = None,
 ) -> tuple[Any, ...]:
     """Run a function of a program (the entry when `start` is None) on the values of its signature.
 
@@ -132,17 +135,25 @@ def run_functions(
         reading: the kind to run wherever it exists, None for the chosen ones.
         replace: functions that run something else: from their inputs to their outputs.
         watch: called after each function with its name, inputs and outputs (callees before callers).
+        watch_values: by function, what is called with every value of its body as it is computed, inputs first.
     """
-    instead = replace or {}
+    instead, inside = replace or {}, watch_values or {}
 
     def call(name: str, values: Values) -> Values:
         if name in instead:
             results = tuple(instead[name](values))
         else:
-            results = run_block(program[name].reading(reading).body, values, scope)
+            results = run_body(name, program[name].reading(reading).body, values)
         if watch is not None:
             watch(name, values, results)
         return results
+
+    def run_body(name: str, body: Block, values: Values) -> tuple[Any, ...]:
+        if name not in inside:
+            return run_block(body, values, scope)
+        for taken, value in zip(body.inputs, values, strict=False):
+            inside[name](taken, value)
+        return run_block(body, values, dataclasses.replace(scope, watch_value=inside[name]))
 
     scope = Scope(program.weights, call)
     with torch.no_grad():
