@@ -1,0 +1,1 @@
+"""Scores of labels: simulation, detection and fuzzing, each with its interval and beside shuffled labels."""
