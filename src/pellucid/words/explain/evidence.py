@@ -122,7 +122,7 @@ def unit_evidence(
     name: str,
     ids: Int[np.ndarray, "windows context"],
     pieces: Sequence[str],
-    activations: Float[np.ndarray, "windows context"],
+    activations: Float[np.ndarray, "rows tokens"],
     *,
     each: int = 3,
     silent: int = 2,

@@ -1,10 +1,10 @@
 r"""Text of a corpus as data: it can be read in a prompt, but it can neither end its place there nor hide anything.
 
-`escaped` puts a backslash before `\ < > [ ]` and writes every character that is not seen (control, zero-width,
-direction, line ends, unassigned) as `\n` or `\u{202e}`. Fences and marks are made of bare `<`, so no text can make
-one, and no special token of a chat template (`<|im_end|>`, `[INST]`) survives. It is injective: two texts that differ
-are shown differently. A fence also carries a key, the first digits of the SHA-256 of what it holds: a reply has to
-repeat the key, and a text that holds a ready-made reply cannot know it.
+`escaped` puts a backslash before `\ < > [ ] *` and writes every character that is not seen (control, zero-width,
+direction, line ends, unassigned) as `\n` or `\u{202e}`. Fences are made of bare `<` and marks of bare `*`, so no text
+can make one, and no special token of a chat template (`<|im_end|>`, `[INST]`) survives. It is injective: two texts that
+differ are shown differently. A fence also carries a key, the first digits of the SHA-256 of what it holds: a reply has
+to repeat the key, and a text that holds a ready-made reply cannot know it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOKEN_LIMIT = 32
 NAME_LIMIT = 200
 """Characters shown of a name, label or rule."""
 
-_BARE = frozenset("\\<>[]")
+_BARE = frozenset("\\<>[]*")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -34,6 +34,12 @@ def bounded(text: str, limit: int = NAME_LIMIT) -> str:
     if len(text) <= limit:
         return escaped(text)
     return f"{escaped(text[:limit])}\\+{len(text) - limit} more"
+
+
+def starred(text: str) -> str:
+    """Escaped text as marked: between two stars on each side, a space before it left outside."""
+    space = " " if text.startswith(" ") and text.strip() else ""
+    return f"{space}**{text[len(space) :]}**"
 
 
 def key_of(text: str) -> str:

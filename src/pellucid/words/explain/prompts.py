@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pellucid.words.explain.asking import Question
 from pellucid.words.explain.endpoint import Message
 from pellucid.words.explain.evidence import Context, Evidence, InterfaceEvidence, ModuleEvidence, UnitEvidence
-from pellucid.words.explain.fences import NAME_LIMIT, TOKEN_LIMIT, bounded, fenced
+from pellucid.words.explain.fences import NAME_LIMIT, TOKEN_LIMIT, bounded, fenced, starred
 from pellucid.words.explain.schemas import PartReply, UnitReply, for_question
 
 SYSTEM = (
@@ -31,7 +31,7 @@ MOST_TOKENS = 64
 UNIT_REPLY_TOKENS, PART_REPLY_TOKENS = 80, 110
 
 _UNIT_TASK = (
-    "A unit of the model is active on some tokens of these texts, written <<token>>(strength 1 to 10). Say in at most"
+    "A unit of the model is active on some tokens of these texts, written **token**(strength 1 to 10). Say in at most"
     " 12 words what the marked tokens are or follow, so that somebody could predict where else the unit is active."
 )
 _MODULE_TASK = (
@@ -64,8 +64,8 @@ def asked(data: str, task: str, form: str) -> tuple[Message, ...]:
     return (("system", SYSTEM), ("user", f"{data}\n{task}\nReply: {form}"))
 
 
-def marked(context: Context, strengths: bool = True) -> str:
-    """A context on one line; active tokens between << and >>, with their strength if wanted.
+def marked(context: Context) -> str:
+    """A context on one line; active tokens between stars, with their strength.
 
     Of a long one the part around the strongest token is shown.
     """
@@ -75,7 +75,7 @@ def marked(context: Context, strengths: bool = True) -> str:
     for piece, strength in list(zip(context.pieces, context.strengths, strict=True))[start : start + MOST_TOKENS]:
         text = bounded(piece, TOKEN_LIMIT)
         if strength > 0:
-            text = f"<<{text}>>({min(strength, 10)})" if strengths else f"<<{text}>>"
+            text = f"{starred(text)}({min(strength, 10)})"
         shown.append(text)
     return "".join(shown).strip()
 

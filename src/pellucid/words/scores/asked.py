@@ -18,7 +18,7 @@ from pydantic import Field
 
 from pellucid.words.explain.asking import Answer, Asker, Question
 from pellucid.words.explain.evidence import Context
-from pellucid.words.explain.fences import TOKEN_LIMIT, bounded, fenced
+from pellucid.words.explain.fences import TOKEN_LIMIT, bounded, fenced, starred
 from pellucid.words.explain.prompts import asked
 from pellucid.words.explain.schemas import ActivationsReply, VerdictsReply, for_question
 from pellucid.words.scores.exams import Exam, part_of
@@ -36,7 +36,7 @@ LONGEST_SPAN = 8
 
 _DETECTION = "For each of the {n} texts in turn: does it hold what the label says? 1 for yes, 0 for no."
 _FUZZING = (
-    "In each of the {n} texts some tokens are marked by << and >>. For each text in turn: 1 if every marked token is"
+    "In each of the {n} texts some tokens are marked **like this**. For each text in turn: 1 if every marked token is"
     " what the label says, else 0."
 )
 _SIMULATION = (
@@ -176,11 +176,11 @@ def _plain(context: Context) -> str:
 
 
 def _marked(exam: Exam, row: int) -> str:
-    """A context with its marked tokens between << and >>, neighbours together."""
+    """A context with its marked tokens between stars, neighbours together."""
     sample, context = exam.samples[row], exam.contexts[row]
     marks = {mark - sample.start for mark in sample.marks}
     text = ""
     for is_marked, group in groupby(enumerate(context.pieces), key=lambda item: item[0] in marks):
         inside = "".join(bounded(piece, TOKEN_LIMIT) for _, piece in group)
-        text += f"<<{inside}>>" if is_marked else inside
+        text += starred(inside) if is_marked else inside
     return text.strip()

@@ -47,7 +47,7 @@ def exam_of(
     unit: str,
     ids: Int[np.ndarray, "windows context"],
     pieces: Sequence[str],
-    activations: Float[np.ndarray, "windows context"],
+    activations: Float[np.ndarray, "rows tokens"],
     *,
     each: int = 10,
     length: int = LENGTH,
