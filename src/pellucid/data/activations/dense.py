@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ def dense(
     if dtype not in (np.float32, np.float16):
         raise BadInput(f"dense: activations as {dtype.__name__} are not offered; use numpy.float32 or numpy.float16")
     check_vocabulary(program, corpus)
-    for group in _groups(sites, corpus.tokens * np.dtype(dtype).itemsize, memory):
+    sizes = {site: site.units * corpus.tokens * np.dtype(dtype).itemsize for site in sites}
+    for group in grouped(sizes, memory):
         found = _one_pass(program, corpus, group, dtype, together)
         for site in group:
             yield site, found.pop(site)
@@ -63,10 +64,10 @@ def _one_pass(
     return found
 
 
-def _groups(sites: Sequence[Site], bytes_of_unit: int, memory: int) -> Iterator[list[Site]]:
+def grouped(sizes: Mapping[Site, int], memory: int) -> Iterator[list[Site]]:
+    """Sites in order, as many together as fit into `memory` bytes, at least one."""
     group, held = list[Site](), 0
-    for site in dict.fromkeys(sites):
-        size = site.units * bytes_of_unit
+    for site, size in sizes.items():
         if group and held + size > memory:
             yield group
             group, held = [], 0

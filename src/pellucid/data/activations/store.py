@@ -86,11 +86,20 @@ class Store:
             raise BadInput(
                 f"{place}: the capture ended after {manifest.done} of {manifest.shards} shards; run it again to go on"
             )
-        if program is not None and program_fingerprint(program) != manifest.program:
-            raise BadInput(f"{place}: these activations are of another model; capture this one in another directory")
-        if corpus is not None and corpus.fingerprint != manifest.corpus:
-            raise BadInput(f"{place}: these activations are of another corpus; capture this one in another directory")
-        return Store(place, manifest)
+        store = Store(place, manifest)
+        store.check(program, corpus)
+        return store
+
+    def check(self, program: Program | None = None, corpus: Corpus | None = None) -> None:
+        """Check that the activations are of this program and of this corpus. Raises BadInput when they are not."""
+        for name, right in (
+            ("model", program is None or program_fingerprint(program) == self.manifest.program),
+            ("corpus", corpus is None or corpus.fingerprint == self.manifest.corpus),
+        ):
+            if not right:
+                raise BadInput(
+                    f"{self.directory}: these activations are of another {name}; capture this one in another directory"
+                )
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -118,11 +127,13 @@ class Store:
         """
         site, index = (unit.site, unit.index) if isinstance(unit, Unit) else _told(unit)
         number = self._number(site)
-        _ = self.sites[number][index]
+        found = self.sites[number][index]
         table = self._read(contexts_file(self.directory, number), [("unit", "=", index)])
-        return tuple(
-            Context(**row) for row in table.drop_columns(["site", "unit"]).to_pylist() if how in (None, row["how"])
-        )
+        return _by_unit(table, how).get(found.index, ())
+
+    def all_contexts(self, site: Site | str, how: How | None = None) -> dict[int, tuple[Context, ...]]:
+        """The contexts of all units of a site that have any, by index. Raises BadInput when it was not captured."""
+        return _by_unit(self._read(contexts_file(self.directory, self._number(site))), how)
 
     def query(self, sql: str) -> pa.Table:
         """What a question in SQL over the tables `units` and `contexts` gives (see `pellucid.data.activations.tables`).
@@ -154,6 +165,15 @@ class Store:
             return pq.read_table(file, filters=filters)
         except (OSError, pa.ArrowInvalid) as error:
             raise BadInput(f"{file}: cannot be read ({str(error).splitlines()[0]}); capture anew") from error
+
+
+def _by_unit(table: pa.Table, how: How | None) -> dict[int, tuple[Context, ...]]:
+    found: dict[int, list[Context]] = {}
+    for row in table.drop_columns(["site"]).to_pylist():
+        index = row.pop("unit")
+        if how in (None, row["how"]):
+            found.setdefault(index, []).append(Context(**row))
+    return {index: tuple(contexts) for index, contexts in found.items()}
 
 
 def _told(unit: str) -> tuple[str, int]:
