@@ -38,7 +38,7 @@ WRITTEN_COUNTS = 8
 TRANSIENT = frozenset({"busy", "server"})
 """Faults after which the trial is made again: a server that is still loading its model."""
 
-_TRIAL = "7c1d09ab"
+_TRIAL = "7c1d09"
 
 
 @dataclass(frozen=True)

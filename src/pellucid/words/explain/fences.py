@@ -13,7 +13,7 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 
-KEY_DIGITS = 8
+KEY_DIGITS = 6
 TOKEN_LIMIT = 32
 """Characters shown of one token."""
 
