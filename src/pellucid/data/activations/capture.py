@@ -41,7 +41,7 @@ from pellucid.errors import BadInput, CannotRun
 from pellucid.ir.program import Program
 from pellucid.ir.units import Site
 
-Rows: TypeAlias = Float32[np.ndarray, "chosen units"]
+Rows: TypeAlias = Float32[np.ndarray, "_ _"]
 
 
 def capture(
@@ -106,9 +106,10 @@ def one_shard(
     places = sampled_places(len(corpus), context, wanted)
     rows = {site: list[Rows]() for site in sites}
     for ids in corpus.rows(slice(begin, begin + wanted.shard)).batches(wanted.together):
-        here = np.arange(ids.numel()).reshape(ids.shape) + begin * context
-        chosen = places[(places >= here[0, 0]) & (places <= here[-1, -1])] - here[0, 0]
-        batch = _Batch(here[0, 0], keys_of(here, wanted.seed), chosen)
+        place = begin * context
+        here = np.arange(place, place + ids.numel()).reshape(ids.shape)
+        chosen = places[(places >= place) & (places < place + ids.numel())] - place
+        batch = _Batch(place, keys_of(here, wanted.seed), chosen)
         observe(program, ids, sites, partial(_add, batch, parts, rows, wanted.first))
         begin += len(ids)
     for site, part in parts.items():
@@ -134,7 +135,7 @@ def _add(
     site: Site,
     activations: Float32[np.ndarray, "windows context units"],
 ) -> None:
-    parts[site].add(activations, int(batch.place), batch.keys, first)
+    parts[site].add(activations, batch.place, batch.keys, first)
     rows[site].append(activations.reshape(-1, site.units)[batch.chosen])
 
 

@@ -81,7 +81,7 @@ def sample_file(directory: Path, shard: int) -> Path:
     return directory / f"sample-{shard:05d}.parquet"
 
 
-def write_sample(path: Path, rows: Sequence[Float32[np.ndarray, "chosen units"]]) -> None:
+def write_sample(path: Path, rows: Sequence[Float32[np.ndarray, "chosen _"]]) -> None:
     """Write the sampled rows of each site, a row group each, a row per unit."""
     write_groups(path, (pa.table({"values": _column(np.ascontiguousarray(found.T))}) for found in rows))
 
