@@ -75,7 +75,7 @@ def key_in(body: dict[str, Any]) -> str:
 
 def asked_in(body: dict[str, Any]) -> str:
     """The question, without reminders."""
-    return next(m["content"] for m in body["messages"] if m["role"] == "user")
+    return [m["content"] for m in body["messages"] if m["role"] == "user" and not m["content"].startswith("Try ")][-1]
 
 
 def trial_reply(body: dict[str, Any]) -> str:

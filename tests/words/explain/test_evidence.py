@@ -88,7 +88,7 @@ def test_a_question_shows_all_that_is_known_of_a_unit():
         "u", (("strongest", (context,)),), (Context((" no", "thing"), (0, 0)),), 0.01, (("layer 0 colours", -0.5),),
         (" hen",), (" box",), "looks at the token before",
     )  # fmt: skip
-    message = explain_question(unit).messages[1][1]
+    message = explain_question(unit).messages[-1][1]
     for line in (
         "- A **red**(3) \\* **fox**(10)", "- nothing", 'marked tokens: " red", " fox"', "- layer 0 colours (-0.5)",
         'makes more likely: " hen"', 'makes less likely: " box"', "attention rule: looks at the token before",
@@ -100,11 +100,11 @@ def test_questions_about_modules_and_interfaces():
     module = ModuleEvidence(
         "m", (("m.a", "adds"), ("m.b", "takes")), "def f(x): return x", (("i", "digits"),), (("o", "sums"),)
     )
-    message = explain_question(module).messages[1][1]
+    message = explain_question(module).messages[-1][1]
     for line in ("- m.a: adds", "- m.b: takes", "- i: digits", "- o: sums", "code: def f(x): return x"):
         assert line in message.splitlines()
     interface = InterfaceEvidence("i", (("m.a", "adds"),), (("n", "shows"),), 12, (Context(("x",), (4,)),))
-    message = explain_question(interface).messages[1][1]
+    message = explain_question(interface).messages[-1][1]
     for line in ("interface i, 12 values for each token", "- m.a: adds", "- n: shows", "- **x**(4)"):
         assert line in message.splitlines()
     assert set(explain_question(module).form.model_json_schema()["required"]) == {"key", "name", "label"}
@@ -112,6 +112,6 @@ def test_questions_about_modules_and_interfaces():
 
 def test_many_members_are_counted_not_shown():
     module = ModuleEvidence("m", tuple((f"m.{i}", "adds") for i in range(100)))
-    message = explain_question(module).messages[1][1]
+    message = explain_question(module).messages[-1][1]
     assert "- and 76 more" in message
     assert "m.50" not in message

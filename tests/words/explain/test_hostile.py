@@ -68,7 +68,7 @@ def fences(message):
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_nothing_gets_out_of_its_fence(text):
     for part in parts(text):
-        (role, system), (_, message) = explain_question(part).messages
+        (role, system), *_, (_, message) = explain_question(part).messages
         assert (role, system) == ("system", SYSTEM)
         opened, closed = fences(message)
         inside = message[len(opened) + 1 : message.rindex(closed) - 1]
@@ -88,7 +88,7 @@ def test_nothing_gets_out_of_its_fence(text):
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_is_asked_does_not_depend_on_the_text(text):
     for part, plain in zip(parts(text), parts("plain"), strict=True):
-        message, other = explain_question(part).messages[1][1], explain_question(plain).messages[1][1]
+        message, other = explain_question(part).messages[-1][1], explain_question(plain).messages[-1][1]
         cut = [re.sub(r"[0-9a-f]{6}", "KEY", m[m.rindex("</data") :]) for m in (message, other)]
         assert cut[0] == cut[1]
 
@@ -161,7 +161,7 @@ def test_long_texts_are_bounded_and_say_so():
 
 def test_of_a_long_context_the_peak_is_shown():
     context = Context(tuple(f"t{i} " for i in range(500)), tuple(10 if i == 400 else 0 for i in range(500)))
-    message = explain_question(UnitEvidence("u", (("strongest", (context,)),))).messages[1][1]
+    message = explain_question(UnitEvidence("u", (("strongest", (context,)),))).messages[-1][1]
     assert "**t400 **(10)" in message
     assert message.count("t4") <= MOST_TOKENS + 1
     assert "t0 " not in message

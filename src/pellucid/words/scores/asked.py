@@ -8,8 +8,10 @@ once for a label and for the shuffled label beside it. What has no valid reply i
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Annotated, Literal
 
@@ -17,10 +19,12 @@ import numpy as np
 from pydantic import Field
 
 from pellucid.words.explain.asking import Answer, Asker, Question
+from pellucid.words.explain.endpoint import Message
 from pellucid.words.explain.evidence import Context
 from pellucid.words.explain.fences import TOKEN_LIMIT, bounded, fenced, starred
-from pellucid.words.explain.prompts import asked
+from pellucid.words.explain.prompts import asked, posed
 from pellucid.words.explain.schemas import ActivationsReply, VerdictsReply, for_question
+from pellucid.words.explain.worked import WORKED_EXAM, WORKED_LABEL, context_of
 from pellucid.words.scores.exams import Exam, part_of
 from pellucid.words.scores.intervals import correlation
 from pellucid.words.scores.marks import Classified, Simulated, classified
@@ -40,9 +44,10 @@ _FUZZING = (
     " what the label says, else 0."
 )
 _SIMULATION = (
-    "On which tokens of the {n} texts is a unit with this label active, and how strongly from 1 to 10? Name only active"
-    " ones, as [number of the text, token, strength]."
+    "Which tokens of the {n} texts are what the label says? Name each as [number of the text, token, strength from 1 to"
+    " 10], and no others."
 )
+_TASKS = {"detection": _DETECTION, "fuzzing": _FUZZING}
 ClassifyTask = Literal["detection", "fuzzing"]
 
 
@@ -55,11 +60,10 @@ def classify_questions(
         n = len(part.samples)
         shown = [_marked(part, i) if task == "fuzzing" else _plain(context) for i, context in enumerate(part.contexts)]
         data, key = fenced([f"{i}. {text}" for i, text in enumerate(shown, 1)])
-        words = (_FUZZING if task == "fuzzing" else _DETECTION).format(n=n)
-        form = f'{{"key": "{key}", "answers": [{n} numbers, 0 or 1]}}'
+        words = _labelled(label, _TASKS[task].format(n=n))
         answers = Annotated[list[Annotated[int, Field(ge=0, le=1)]], Field(min_length=n, max_length=n)]
         model = for_question(VerdictsReply, key, answers=(answers, ...))
-        questions.append(Question(exam.unit, asked(data, _labelled(label, words), form), model, 30 + 3 * n))
+        questions.append(Question(exam.unit, asked(data, words, _answers_form(key, n), _worked()), model, 30 + 3 * n))
     return questions
 
 
@@ -68,12 +72,13 @@ def simulate_questions(label: str, exam: Exam, together: int = TOGETHER) -> list
     questions = []
     for part in _parts(exam, together):
         data, key = fenced([f"{i}. {_plain(context)}" for i, context in enumerate(part.contexts, 1)])
-        form = f'{{"key": "{key}", "active": [[1, "token", 9], ...]}}'
         entry = tuple[Annotated[int, Field(ge=1, le=len(part.samples))], str, Annotated[int, Field(ge=1, le=10)]]
         model = for_question(ActivationsReply, key, active=(Annotated[list[entry], Field(max_length=MOST_ACTIVE)], ...))
         words = _labelled(label, _SIMULATION.format(n=len(part.samples)))
         limit = 30 + 12 * MOST_ACTIVE
-        questions.append(Question(exam.unit, asked(data, words, form), model, limit, _finder(part.contexts)))
+        questions.append(
+            Question(exam.unit, asked(data, words, _active_form(key), _worked()), model, limit, _finder(part.contexts))
+        )
     return questions
 
 
@@ -161,6 +166,34 @@ def _finder(contexts: Sequence[Context]) -> Callable[[ActivationsReply], str | N
         return f"{lost} of the tokens are not in the text that they are said to be in" if lost else None
 
     return refused
+
+
+def _answers_form(key: str, n: int) -> str:
+    return f'{{"key": "{key}", "answers": [{n} numbers, 0 or 1]}}'
+
+
+def _active_form(key: str) -> str:
+    return f'{{"key": "{key}", "active": [[number, "token", strength], ...]}}'
+
+
+@cache
+def _worked() -> tuple[Message, ...]:
+    """One label judged by detection and by simulation."""
+    contexts = [context_of(text) for text in WORKED_EXAM]
+    data, key = fenced([f"{i}. {_plain(context)}" for i, context in enumerate(contexts, 1)])
+    active = [
+        [i, piece.strip(), strength]
+        for i, context in enumerate(contexts, 1)
+        for piece, strength in zip(context.pieces, context.strengths, strict=True)
+        if strength
+    ]
+    n, answers = len(contexts), [int(any(context.strengths)) for context in contexts]
+    detected = posed(data, _labelled(WORKED_LABEL, _DETECTION.format(n=n)), _answers_form(key, n))
+    simulated = posed(data, _labelled(WORKED_LABEL, _SIMULATION.format(n=n)), _active_form(key))
+    return (
+        ("user", detected), ("assistant", json.dumps({"key": key, "answers": answers})),
+        ("user", simulated), ("assistant", json.dumps({"key": key, "active": active})),
+    )  # fmt: skip
 
 
 def _parts(exam: Exam, together: int) -> list[Exam]:
