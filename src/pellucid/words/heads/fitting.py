@@ -22,7 +22,7 @@ from pellucid.words.heads.rule import TERMS, Heads, Tables, table_shapes, term_m
 from pellucid.words.heads.scene import Grammar
 
 RESTING = 0.05
-"""A head rests at the beginning when so much of its weight lies there and every window begins with the same token."""
+"""A head rests at beginnings when so much of its weight lies there and all texts begin with the same token."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,14 @@ def blank_heads(captured: Captured, grammar: Grammar) -> Heads:
         ]
     )
     tables: Tables = {name: torch.zeros(len(names), *shape) for name, shape in table_shapes(grammar).items()}
-    rests = tuple(
-        bool(grammar.constant_start and seen[:, head, :, 0].mean(dtype=np.float64) >= RESTING)
-        for seen in captured.patterns.values()
-        for head in range(seen.shape[1])
+    begins = captured.ids == (-1 if grammar.beginning is None else grammar.beginning)
+    resting = np.concatenate(
+        [
+            np.einsum("whqk,wk->h", seen.astype(np.float32), begins.astype(np.float32)) / captured.queries.size
+            for seen in captured.patterns.values()
+        ]
     )
+    rests = tuple(bool(share >= RESTING) for share in resting)
     return Heads(names, grammar, torch.from_numpy(clusters), tables, rests)
 
 

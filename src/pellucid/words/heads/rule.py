@@ -58,7 +58,7 @@ class HeadRule:
         grammar: what rules may ask.
         clusters: of each token, dealt four times (`DEALT`).
         tables: the numbers, float32, by name (`Tables` without the axis of heads).
-        rests: whether a look at the first token only says that there is nothing to look at.
+        rests: whether a look at a beginning token only says that there is nothing to look at.
     """
 
     function: str
@@ -176,7 +176,7 @@ class Heads:
     def scores(self, scene: Scene, tables: Tables | None = None) -> Float[torch.Tensor, "windows heads query key"]:
         """The score of each key for each query, -inf for later keys; differentiable in the tables."""
         numbers = self.tables if tables is None else tables
-        query, key = self._query_features(scene), self._key_features(scene)
+        query, key = self.features(scene)
         heads = len(self.names)
         scores = (query @ numbers["pairs"]) @ key.transpose(-1, -2)
         bucket = scene.bucket[:, None].expand(-1, heads, -1, -1)
@@ -199,6 +199,12 @@ class Heads:
             BadInput: ids that are no windows, or outside the vocabulary.
         """
         return self.scores(scene_of(self.grammar, ids, queries), tables).softmax(-1)
+
+    def features(
+        self, scene: Scene
+    ) -> tuple[Float[torch.Tensor, "windows heads query row"], Float[torch.Tensor, "windows heads key column"]]:
+        """Which rows of the tables speak of each query, and which columns of each key: 0 and 1."""
+        return self._query_features(scene), self._key_features(scene)
 
     def _query_features(self, scene: Scene) -> Float[torch.Tensor, "windows heads query row"]:
         count, rows = self.grammar.clusters, scene.queries
@@ -232,14 +238,17 @@ def looks_at(
 ) -> Int[np.ndarray, "heads windows context"]:
     """The position that each position looks at most, by each of several heads.
 
-    Of a head that rests at the beginning, the first position counts only where there is no other.
+    Of a head that rests at beginnings, beginning tokens count only where there is nothing else.
     """
     heads = Heads.of(rules)
     resting = np.array(heads.rests)
-    found = []
+    found: list[Int[np.ndarray, "windows heads context"]] = []
+    start = 0
     for part in patterns(heads, ids):
-        part[:, resting, 1:, 0] = -1
+        begins = ids[start : start + len(part)] == heads.grammar.beginning
+        part -= begins[:, None, None] & resting[:, None, None]
         found.append(part.argmax(-1).astype(np.int32))
+        start += len(part)
     return np.concatenate(found).swapaxes(0, 1)
 
 

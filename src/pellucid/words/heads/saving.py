@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from pellucid.errors import BadInput
-from pellucid.ir.codecs import Wrong, flag, integer, layout, many, parse, record, text
+from pellucid.ir.codecs import Wrong, flag, integer, layout, many, maybe, parse, record, text
 from pellucid.ir.tensors import read_tensors, write_tensors
 from pellucid.words.heads.rule import HeadRule, Heads
 from pellucid.words.heads.scene import Grammar
@@ -39,7 +39,7 @@ _grammar = record(
     ends=many(integer),
     listed=many(integer),
     offsets=many(integer),
-    constant_start=flag,
+    beginning=maybe(integer),
 )
 _document = record(
     _Document,

@@ -1,10 +1,11 @@
 """What a text alone says about each place and each pair of places: all that a head's rule may ask.
 
-Of a place (`Scene.features`): its token, the token before it, how far into its sentence it stands, whether it is one of
-the first places, whether its token stood there earlier, whether it is one of a few listed tokens. Of a query and a key
-(`Scene.relations`): the same token, the key stands after an earlier copy of the query's token (induction), both stand
-after the same token, the key is the token before the query, and how many sentence ends lie between. The distance
-comes in buckets that widen (`Grammar.offsets`).
+Of a place: its token, the token before it, how far into its sentence it stands, whether it is one of the first places
+of its text (a beginning token within a window begins another), whether its token stood there earlier, whether it is one
+of a few listed tokens. Of a query and a key (`RELATIONS`): the same token, the key stands after an earlier copy of the
+query's token (induction), both stand after the same token, the key is a copy of the token before the query, how many
+sentence ends lie between, whether another text has begun. The distance comes in buckets that widen
+(`Grammar.offsets`).
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ RELATIONS = (
     "same token",
     "after the same token",
     "both after the same token",
-    "token before the query",
+    "the token before the query",
     "same sentence",
     "one sentence back",
     "two sentences back",
+    "another text",
 )
 
 ENDS = (".", "!", "?")
@@ -51,7 +53,7 @@ class Grammar:
         ends: ids of the tokens that end a sentence.
         listed: ids of tokens that have a salience of their own.
         offsets: the least distance of each bucket, rising from 0.
-        constant_start: whether every window begins with the same token.
+        beginning: the token that every text begins with, where there is one.
     """
 
     vocabulary: int
@@ -59,15 +61,20 @@ class Grammar:
     ends: tuple[int, ...]
     listed: tuple[int, ...]
     offsets: tuple[int, ...]
-    constant_start: bool
+    beginning: int | None
 
     def __post_init__(self) -> None:
         if self.clusters < 1 or self.vocabulary < 1:
             raise BadInput(f"grammar: {self.clusters} clusters of {self.vocabulary} tokens; give at least one of each")
         if self.offsets[:1] != (0,) or list(self.offsets) != sorted(set(self.offsets)):
             raise BadInput("grammar: the distances must rise from 0; give the least of each bucket once")
-        if any(not 0 <= token < self.vocabulary for token in (*self.ends, *self.listed)):
+        if any(not 0 <= token < self.vocabulary for token in self.named):
             raise BadInput(f"grammar: a token is outside the vocabulary of {self.vocabulary}; use this network's ids")
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """All tokens that it names."""
+        return (*self.ends, *self.listed, *(() if self.beginning is None else (self.beginning,)))
 
     @cached_property
     def query_slots(self) -> dict[str, slice]:
@@ -106,9 +113,7 @@ def _slots(sizes: dict[str, int]) -> dict[str, slice]:
 
 def grammar_of(corpus: Corpus, clusters: int = 32, listed: int = 24) -> Grammar:
     """The grammar for the rules of a network, from texts: the most frequent tokens are listed."""
-    counts = np.bincount(corpus.ids.ravel(), minlength=len(corpus.pieces))
-    if corpus.beginning is not None:
-        counts[corpus.beginning] = 0
+    counts = np.bincount(corpus.ids[:, 1:].ravel(), minlength=len(corpus.pieces))
     frequent = np.argsort(-counts, kind="stable")[:listed]
     return Grammar(
         vocabulary=len(corpus.pieces),
@@ -116,7 +121,7 @@ def grammar_of(corpus: Corpus, clusters: int = 32, listed: int = 24) -> Grammar:
         ends=tuple(i for i, piece in enumerate(corpus.pieces) if ends_sentence(piece)),
         listed=tuple(sorted(int(i) for i in frequent if counts[i])),
         offsets=distances(corpus.ids.shape[1]),
-        constant_start=bool((corpus.ids[:, 0] == corpus.ids[0, 0]).all()),
+        beginning=corpus.beginning,
     )
 
 
@@ -175,7 +180,9 @@ def scene_of(
     rows = at.expand(windows, context) if queries is None else queries
     ends = torch.zeros(grammar.vocabulary, dtype=torch.bool)
     ends[list(grammar.ends)] = True
-    sentence, place = _sentences(ends[ids])
+    begins = ids == (-1 if grammar.beginning is None else grammar.beginning)
+    sentence, place = _stretches(ends[ids])
+    following, nth = _stretches(torch.nn.functional.pad(begins[:, 1:], (0, 1)))
     before = torch.nn.functional.pad(ids[:, :-1], (1, 0), value=-1)
     names = torch.full((grammar.vocabulary,), -1)
     names[list(grammar.listed)] = torch.arange(len(grammar.listed))
@@ -184,19 +191,19 @@ def scene_of(
         token=ids,
         before=before,
         place=torch.bucketize(place, torch.tensor(PLACES), right=True) - 1,
-        nth=at.clamp(max=NTH - 1).expand(windows, context),
+        nth=nth.clamp(max=NTH - 1),
         again=_again(ids) - 1,
         listed=names[ids],
-        relations=_relations(ids, before, sentence, rows),
+        relations=_relations(ids, before, sentence, following, rows),
         bucket=torch.bucketize((rows[..., None] - at).clamp(min=0), edges, right=True) - 1,
         queries=rows,
     )
 
 
-def _sentences(
+def _stretches(
     ends: Int[torch.Tensor, "windows context"],
 ) -> tuple[Int[torch.Tensor, "windows context"], Int[torch.Tensor, "windows context"]]:
-    """The number of the sentence that each token stands in, and how many tokens of it come before."""
+    """The number of the stretch that each token stands in, which ends at an end, and how many of its tokens precede."""
     context = ends.shape[1]
     sentence = ends.long().cumsum(1) - ends.long()
     starts = torch.nn.functional.pad(ends[:, :-1], (1, 0), value=True)
@@ -215,6 +222,7 @@ def _relations(
     ids: Int[torch.Tensor, "windows context"],
     before: Int[torch.Tensor, "windows context"],
     sentence: Int[torch.Tensor, "windows context"],
+    following: Int[torch.Tensor, "windows context"],
     queries: Int[torch.Tensor, "windows query"],
 ) -> Float[torch.Tensor, "windows query relation key"]:
     """1 where a relation holds, in the order of RELATIONS; a query never relates to itself but by its sentence."""
@@ -230,6 +238,7 @@ def _relations(
         (of(before) == before[:, None]) & earlier,
         (of(before) == ids[:, None]) & earlier,
         *(back == sentences for sentences in range(3)),
+        (of(following) > following[:, None]) & earlier,
     ]
     return torch.stack(found, dim=2).to(torch.float32)
 
