@@ -82,12 +82,16 @@ class Manifest(BaseModel):
 
     def differs(self, other: Manifest) -> str:
         """What two stores are not both of, in words; empty when they are of the same."""
-        for name in ("program", "corpus", "sites", "wanted"):
-            if _plain(self)[name] != _plain(other)[name]:
-                return {"program": "another model", "sites": "other sites", "wanted": "other options"}.get(
-                    name, "another corpus"
-                )
-        return ""
+        mine, others = _plain(self), _plain(other)
+        return next((words for name, words in _DIFFERENT.items() if mine[name] != others[name]), "")
+
+
+_DIFFERENT = {
+    "program": "another model",
+    "corpus": "another corpus",
+    "sites": "other sites",
+    "wanted": "other options",
+}
 
 
 def manifest_of(program: Program, corpus: Corpus, sites: Sequence[Site], wanted: Wanted) -> Manifest:
