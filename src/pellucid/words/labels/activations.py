@@ -1,0 +1,92 @@
+"""Activations of many units, kept only where they are not zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pellucid.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What units do at the positions of a text, windows laid end to end; zero wherever nothing is said.
+
+    Attributes:
+        start: where the entries of each unit begin, and the end.
+        places: the position of each entry, ascending within a unit.
+        values: the activation of each entry.
+        positions: how many positions there are.
+    """
+
+    start: Int[np.ndarray, " bounds"]
+    places: Int[np.ndarray, " entries"]
+    values: Float[np.ndarray, " entries"]
+    positions: int
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return len(self.start) - 1
+
+    def of(self, unit: int) -> Float[np.ndarray, " positions"]:
+        """One unit at every position."""
+        dense = np.zeros(self.positions)
+        some = slice(self.start[unit], self.start[unit + 1])
+        dense[self.places[some]] = self.values[some]
+        return dense
+
+    def without_first(self, context: int) -> Activations:
+        """The same at all positions of windows of a length but the first."""
+        kept = self.places % context != 0
+        before = np.concatenate([[0], np.cumsum(kept)])
+        places = self.places[kept].astype(np.int64)
+        return Activations(
+            before[self.start].astype(np.int64), (places - places // context - 1).astype(np.int32), self.values[kept],
+            self.positions - self.positions // context,
+        )  # fmt: skip
+
+
+def activations_of(dense: Float[np.ndarray, "positions units"]) -> Activations:
+    """Activations from a table. Raises BadInput when some are not finite."""
+    if not np.isfinite(dense).all():
+        raise BadInput("activations: some are not finite; capture them again in single precision")
+    units, places = np.nonzero(dense.T)
+    return _sorted(places, units, dense[places, units], len(dense), dense.shape[1])
+
+
+def activations_of_top(
+    units: Int[np.ndarray, "positions k"], values: Float[np.ndarray, "positions k"], count: int
+) -> Activations:
+    """Activations from the few units that are active at each position.
+
+    Raises:
+        BadInput: shapes differ, a unit is out of range or named twice at a position, or a value is not finite.
+    """
+    if units.shape != values.shape or units.ndim != 2 or (units.size and not 0 <= units.min() <= units.max() < count):
+        raise BadInput(
+            f"activations: units {list(units.shape)}, values {list(values.shape)} of {count} units do not fit"
+        )
+    if not np.isfinite(values).all():
+        raise BadInput("activations: some are not finite; capture them again in single precision")
+    kept = values != 0
+    places = np.nonzero(kept)[0]
+    found = _sorted(places, units[kept], values[kept], len(units), count)
+    repeated = (np.diff(found.places) == 0) & (np.diff(np.repeat(np.arange(count), np.diff(found.start))) == 0)
+    if repeated.any():
+        raise BadInput("activations: a unit stands twice at one position; name it once")
+    return found
+
+
+def _sorted(
+    places: Int[np.ndarray, " entries"],
+    units: Int[np.ndarray, " entries"],
+    values: Float[np.ndarray, " entries"],
+    positions: int,
+    count: int,
+) -> Activations:
+    order = np.lexsort((places, units))
+    start = np.concatenate([[0], np.cumsum(np.bincount(units, minlength=count))]).astype(np.int64)
+    return Activations(start, places[order].astype(np.int32), values[order].astype(np.float64), positions)
