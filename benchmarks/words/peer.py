@@ -28,24 +28,38 @@ SYSTEM = (
 WORKED = (
     (
         "words for parts of a ship, above all the mast",
-        ("the crew tied the sail to the mast before the storm", "she sold her bicycle to a neighbour last week",
-         "a new kind of bread that needs no yeast at all", "they painted the mast and the hull in white",
-         "the mayor opened the bridge in the afternoon"),
+        (
+            "the crew tied the sail to the mast before the storm",
+            "she sold her bicycle to a neighbour last week",
+            "a new kind of bread that needs no yeast at all",
+            "they painted the mast and the hull in white",
+            "the mayor opened the bridge in the afternoon",
+        ),
         "[1,0,0,1,0]",
     ),
     (
-        "the word \"folks\" after \"hello\"",
-        ("the folks next door have a loud dog", "hello there, said the man at the gate", "we counted nine of them by noon",
-         "rain is likely in the hills until Sunday", "nobody had told the driver about the road"),
+        'the word "folks" after "hello"',
+        (
+            "the folks next door have a loud dog",
+            "hello there, said the man at the gate",
+            "we counted nine of them by noon",
+            "rain is likely in the hills until Sunday",
+            "nobody had told the driver about the road",
+        ),
         "[0,0,0,0,0]",
     ),
     (
-        "\"in\" before the name of a place",
-        ("a small shop in Lisbon that repairs clocks", "he was born in Norway and never left", "a concert in Vienna on Friday",
-         "the best soup in Osaka, she said", "winters in Canada are long"),
+        '"in" before the name of a place',
+        (
+            "a small shop in Lisbon that repairs clocks",
+            "he was born in Norway and never left",
+            "a concert in Vienna on Friday",
+            "the best soup in Osaka, she said",
+            "winters in Canada are long",
+        ),
         "[1,1,1,1,1]",
     ),
-)  # fmt: skip
+)
 
 
 def detection(endpoint: Endpoint, cache: ReplyCache, label: str | None, exam: Exam) -> Classified:
