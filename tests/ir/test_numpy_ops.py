@@ -52,6 +52,21 @@ IMAGE = real(2, 6, 9, 8)
 HEADS = [real(2, 4, 6, 8), real(2, 4, 7, 8), real(2, 4, 7, 8, scale=2)]
 CHOICE = whole(3, 4, 5) > 2
 SHUT = torch.tensor([[True, False, False], [False, False, False], [True, True, True]])
+TRAITS = torch.cat([whole(8, 12, low=0, high=2), whole(1, 12, low=0, high=3), torch.eye(12).long()[:1]])
+LOOKS = (whole(4, 25, low=0, high=25), whole(4, 25, low=0, high=3))
+SLOTS = (
+    "current", "previous", "two back", "three back", "previous+current", "two back+current", "two back+previous",
+    "content", "second content", "third content", "content+current", "after last time", "word", "word+current",
+    "word before", "sentence start", "name", "name end", "punctuation", "place", "place in sentence", "head 0.1",
+    "quoted", "head 3.2",
+)  # fmt: skip
+LABELS = [
+    torch.tensor(numbers)
+    for numbers in (
+        [0, 1, 2, 0, 4], [0, 3, 5], [0, 2, 2, 4], [0, 1, 0, 0], [1, 0, 1, 1], [1, -1, -1, -2], [-3, -2, 1, -3],
+        [0, 2, 3, 4, 6], [0, 1, 1, 2, 0, 2],
+    )
+]  # fmt: skip
 
 CASES: dict[str, list[Case]] = {
     **{name: PAIRS for name in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge")},
@@ -212,7 +227,23 @@ CASES: dict[str, list[Case]] = {
     "one_hot": [case(whole(3, 4), 3)],
     "is_in": [case(whole(3, 4), (2, -1, 7))],
     "index_of": [case(whole(3, 4), (2, -1, 7))],
-}
+    "slot_codes": [
+        case(whole(4, 25, low=0, high=12), TRAITS, SLOTS[i : i + 4], LOOKS if i == 20 else ()) for i in range(0, 24, 4)
+    ],
+    "label_leaves": [case(whole(2, 9, 2, low=0, high=6), *LABELS)],
+    "label_values": [case(whole(2, 4, 3, low=0, high=2), real(3, 2))],
+    "always": [case(SHAPED[0], real(5), real(5, scale=2))],
+    "looked_at": [
+        case(real(2, 3, 6, 6).softmax(-1), 1, whole(2, 6, low=0, high=3)),
+        case(real(2, 3, 6, 6).softmax(-1).tril(), 2, whole(2, 6, low=0, high=3), 1),
+    ],
+    "rule_pattern": [
+        case(
+            whole(2, 30, low=0, high=12), whole(3, 4, 12, low=0, high=4).to(torch.uint8), real(3, 12, 20),
+            real(3, 12, 6), real(3, 20, 6), real(3, 12, 8), (3, 5), (1, 2), (0, 1, 2, 4, 8, 16), (0, 1, 4), 6, 9,
+        )
+    ],
+}  # fmt: skip
 
 ALL = [pytest.param(name, *given, id=f"{name}-{i}") for name in TORCH for i, given in enumerate(CASES.get(name, []))]
 

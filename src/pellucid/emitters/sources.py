@@ -14,16 +14,18 @@ from pellucid.ir import (
     numpy_axes,
     numpy_layers,
     numpy_selection,
+    numpy_words,
     torch_layers,
     torch_ops,
     torch_selection,
+    torch_words,
 )
 
 Dialect = Literal["numpy", "torch"]
 
 _MODULES: Mapping[Dialect, tuple[ModuleType, ...]] = {
-    "numpy": (numpy_arrays, numpy_axes, numpy_layers, numpy_selection),
-    "torch": (torch_ops, torch_layers, torch_selection),
+    "numpy": (numpy_arrays, numpy_axes, numpy_layers, numpy_selection, numpy_words),
+    "torch": (torch_ops, torch_layers, torch_selection, torch_words),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers, numpy_selection
+from pellucid.ir import numpy_arrays, numpy_axes, numpy_layers, numpy_selection, numpy_words
 from pellucid.ir.primitives import OPERATORS, PREFIXES, functions_of
 
 NUMPY: Mapping[str, Callable[..., Any]] = {
@@ -14,5 +14,6 @@ NUMPY: Mapping[str, Callable[..., Any]] = {
     **functions_of(numpy_axes),
     **functions_of(numpy_layers),
     **functions_of(numpy_selection),
+    **functions_of(numpy_words),
 }
 """How each primitive runs in numpy."""

@@ -1,8 +1,8 @@
 """What the primitives are called and how they are written.
 
 Arithmetic, comparison and bit operations are Python operators, the same for torch, numpy and plain numbers; all others
-are functions of `torch_ops`, `torch_layers`, `torch_selection` and `numpy_ops`. What nobody recognised keeps its name
-in torch ("aten.…") and runs there.
+are functions of `torch_ops`, `torch_layers`, `torch_selection`, `torch_words` and `numpy_ops`. What nobody recognised
+keeps its name in torch ("aten.…") and runs there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pellucid.errors import CannotRun
-from pellucid.ir import torch_layers, torch_ops, torch_selection
+from pellucid.ir import torch_layers, torch_ops, torch_selection, torch_words
 
 OPERATORS: Mapping[str, tuple[str, int, Callable[..., Any]]] = {
     "or": ("|", 1, operator.or_),
@@ -60,6 +60,7 @@ TORCH: Mapping[str, Callable[..., Any]] = {
     **functions_of(torch_ops),
     **functions_of(torch_layers),
     **functions_of(torch_selection),
+    **functions_of(torch_words),
 }
 """How each primitive runs in torch."""
 

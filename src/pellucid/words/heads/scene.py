@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from pellucid.data.corpus import Corpus
 from pellucid.errors import BadInput
@@ -201,7 +201,7 @@ def scene_of(
 
 
 def _stretches(
-    ends: Int[torch.Tensor, "windows context"],
+    ends: Bool[torch.Tensor, "windows context"],
 ) -> tuple[Int[torch.Tensor, "windows context"], Int[torch.Tensor, "windows context"]]:
     """The number of the stretch that each token stands in, which ends at an end, and how many of its tokens precede."""
     context = ends.shape[1]
@@ -249,7 +249,7 @@ def one_hot(values: Int[torch.Tensor, "..."], size: int) -> Float[torch.Tensor, 
 
 
 def clustered(
-    clusters: Int[torch.Tensor, "heads vocabulary"], ids: Int[torch.Tensor, "windows context"]
+    clusters: UInt8[torch.Tensor, "heads vocabulary"], ids: Int[torch.Tensor, "windows context"]
 ) -> Int[torch.Tensor, "windows heads context"]:
     """The cluster of each token for each head, -1 where there is no token."""
     found = clusters[:, ids.clamp(min=0)].long().movedim(0, 1)

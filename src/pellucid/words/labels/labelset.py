@@ -29,7 +29,7 @@ FORMAT = "pellucid labels 1"
 
 @dataclass(frozen=True)
 class Flat:
-    """Labels as arrays. A node is a condition; `yes` and `no` lead to another node of the unit or, as -1 - leaf, to a leaf.
+    """Labels as arrays. A node is a condition; `yes` and `no` lead to a node of the unit or, as -1 - leaf, to a leaf.
 
     Attributes:
         node_start: where the nodes of each unit begin, and the end; the first node of a unit is its entry.
