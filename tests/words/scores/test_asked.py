@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pellucid.words.explain.asking import Asker, Patience
 from pellucid.words.explain.endpoint import Endpoint
 from pellucid.words.explain.evidence import Context
 from pellucid.words.explain.replies import ReplyCache
-from pellucid.words.scores.asked import classify, classify_questions, simulate, spans
+from pellucid.words.scores.asked import classify, classify_questions, namable, simulate, spans
 from pellucid.words.scores.exams import exam_of
 
 PIECES = tuple(f" w{i}" for i in range(50))
@@ -158,3 +159,15 @@ def test_label_comes_after_the_contexts_so_that_a_server_reads_them_once():
 ])  # fmt: skip
 def test_spans(token, where):
     assert spans(Context(("The", " girl", " par", "k", " girl"), (0,) * 5), token) == where
+
+
+def test_only_what_stands_in_a_text_can_be_named():
+    context = Context(("The", " girl", " par", "k", ",", " \n", " girl"), (0,) * 7)
+    assert namable(context) == ("The", "girl", "park,", "\\n", "par", "k", ",")
+
+
+def test_texts_without_anything_to_name_can_only_be_silent(tmp_path):
+    blank = replace(exams(1)[0], contexts=(Context((" ", "  "), (0, 3)),) * 20)
+    with serving(replying(lambda body: json.dumps({"key": key_in(body), "active": []})), trials=0) as (address, _):
+        (found,) = simulate(asker(address, tmp_path), ["w0"], [blank])
+    assert (found.r.value, found.missing) == (0.0, 0)

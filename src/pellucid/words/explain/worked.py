@@ -8,21 +8,21 @@ from pellucid.words.explain.evidence import Context
 
 WORKED_UNITS = (
     (
-        "words for boats and ships",
-        (
-            ("strongest", ("They saw a big ship/10 on the water .", "The red boat/9 went fast .")),
-            ("middle", ("He sat in the boat/6 with his dad .",)),
-            ("weak", ("A raft/3 is made of wood .",)),
-            ("not active", ("She put the cup on the table .",)),
-        ),
-    ),
-    (
         "the word after 'very'",
         (
             ("strongest", ("The soup was very hot/10 today .", "Tim felt very proud/9 of it .")),
             ("middle", ("It was a very old/6 tree .",)),
             ("weak", ("She ran very fast/4 to the gate .",)),
             ("not active", ("The old dog was hot .",)),
+        ),
+    ),
+    (
+        "'ship', 'boat' and other words for what swims on water",
+        (
+            ("strongest", ("They saw a big ship/10 on the water .", "The red boat/9 went fast .")),
+            ("middle", ("He sat in the boat/6 with his dad .",)),
+            ("weak", ("A raft/3 is made of wood .",)),
+            ("not active", ("She put the cup on the table .",)),
         ),
     ),
 )

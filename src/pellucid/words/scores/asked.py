@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, reduce
 from itertools import groupby
-from typing import Annotated, Literal
+from operator import or_
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -72,13 +73,10 @@ def simulate_questions(label: str, exam: Exam, together: int = TOGETHER) -> list
     questions = []
     for part in _parts(exam, together):
         data, key = fenced([f"{i}. {_plain(context)}" for i, context in enumerate(part.contexts, 1)])
-        entry = tuple[Annotated[int, Field(ge=1, le=len(part.samples))], str, Annotated[int, Field(ge=1, le=10)]]
-        model = for_question(ActivationsReply, key, active=(Annotated[list[entry], Field(max_length=MOST_ACTIVE)], ...))
+        model = for_question(ActivationsReply, key, active=(_entries(part.contexts), ...))
         words = _labelled(label, _SIMULATION.format(n=len(part.samples)))
-        limit = 30 + 12 * MOST_ACTIVE
-        questions.append(
-            Question(exam.unit, asked(data, words, _active_form(key), _worked()), model, limit, _finder(part.contexts))
-        )
+        messages, limit = asked(data, words, _active_form(key), _worked()), 30 + 12 * MOST_ACTIVE
+        questions.append(Question(exam.unit, messages, model, limit))
     return questions
 
 
@@ -158,14 +156,23 @@ def spans(context: Context, token: str) -> list[int]:
     return sorted(found)
 
 
-def _finder(contexts: Sequence[Context]) -> Callable[[ActivationsReply], str | None]:
-    """A reply that names a token which is not there is no prediction."""
+def namable(context: Context) -> tuple[str, ...]:
+    """What a simulation may name of a context: tokens, and words made of several, each once."""
+    shown = [bounded(piece, TOKEN_LIMIT) for piece in context.pieces]
+    words = "".join(shown).split()
+    pieces = [piece.strip() for piece in shown]
+    return tuple(name for name in dict.fromkeys([*words, *pieces]) if spans(context, name))
 
-    def refused(reply: ActivationsReply) -> str | None:
-        lost = sum(not spans(contexts[number - 1], token) for number, token, _ in reply.active)
-        return f"{lost} of the tokens are not in the text that they are said to be in" if lost else None
 
-    return refused
+def _entries(contexts: Sequence[Context]) -> Any:
+    """The type of a simulation: a list of [number of a text, a token that is in it, strength]; nothing else parses."""
+    names = [(i, namable(context)) for i, context in enumerate(contexts, 1)]
+    strength = Annotated[int, Field(ge=1, le=10)]
+    kinds: Any = tuple(tuple[Literal[i], Literal[some], strength] for i, some in names if some)  # type: ignore[valid-type]
+    if not kinds:
+        return Annotated[list[int], Field(max_length=0)]
+    entry: Any = reduce(or_, kinds)
+    return Annotated[list[entry], Field(max_length=MOST_ACTIVE)]
 
 
 def _answers_form(key: str, n: int) -> str:
