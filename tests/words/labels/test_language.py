@@ -16,8 +16,11 @@ from pellucid.words.labels.parser import parse_label
 from pellucid.words.labels.slots import SLOTS, find_slot
 
 PIECES = (
-    "<s>", " the", " a", " cat", " ran", ".", "\n", '"', "\\", "{", "}", "<", ">", "(", ")", ",", ";", " and ", " where ",
-    "�", "�", "", "", "�", "#3", '"#3', "nothing", "\\u{41}", "\\n", " otherwise", "\ud800", "\x00", "😀", "e\u0301",
+    "<s>", " the", " a", " cat", " ran", ".", "\n", '"', "\\", "{", "}", "<", ">", "(", ")", ",", ";", " and ",
+    " where ",
+    "�", "�", "", "", "�", "#3", '"#3', "nothing", "\\u{41}", "\\n",
+    " otherwise",
+    "\ud800", "\x00", "😀", "e\u0301",
     "\u202e", "'", "in {", "\u2028", " walked", " talked",
 )  # fmt: skip
 LEXICON = Lexicon(PIECES, 0, (1, 2), {"verbs -ed": (4, 38, 39), 'odd "<>}, \\ \n': (7, 8, 9), "1": (1,)})
@@ -63,34 +66,37 @@ def built(rules):
 
 
 @given(labels())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_label_survives_being_printed_and_read(rules):
     label = built(rules)
     assert parse_label(str(label), LEXICON) == label
 
 
-@given(st.text())
-@settings(max_examples=100, deadline=None)
-def test_any_text_is_a_label_or_a_one_line_error(text):
+def complaint(text):
+    """What is wrong with a text, or nothing."""
     try:
         parse_label(text, LEXICON)
     except BadInput as error:
-        assert "\n" not in str(error)
+        return str(error)
+    return ""
+
+
+@given(st.text())
+@settings(max_examples=40, deadline=None)
+def test_any_text_is_a_label_or_a_one_line_error(text):
+    assert "\n" not in complaint(text)
 
 
 @given(labels(), st.integers(0, 10**6), st.sampled_from('"#{}<>();,\\ \n0aE'))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_broken_label_is_a_label_or_a_one_line_error(rules, place, letter):
     text = str(built(rules))
     place %= len(text)
-    try:
-        parse_label(text[:place] + letter + text[place + 1 :], LEXICON)
-    except BadInput as error:
-        assert "\n" not in str(error)
+    assert "\n" not in complaint(text[:place] + letter + text[place + 1 :])
 
 
 @given(st.lists(st.text(max_size=4), min_size=1, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_ids_of_any_vocabulary_survive(pieces):
     lexicon = Lexicon(tuple(pieces))
     label = Label((Rule(1.0, (Condition("current", tuple(range(len(pieces) + 1))),)), Rule(0.0)), lexicon)
@@ -98,7 +104,9 @@ def test_the_ids_of_any_vocabulary_survive(pieces):
 
 
 def test_a_label_reads_as_a_person_would_write_it():
-    text = '2.1 where current in {" the", " a"} and previous in <verbs -ed>; 0.4 where previous not in {nothing}; 0 otherwise'
+    text = (
+        '2.1 where current in {" the", " a"} and previous in <verbs -ed>; 0.4 where word not in {nothing}; 0 otherwise'
+    )
     label = parse_label(text, LEXICON)
     assert str(label) == text
     assert [rule.value for rule in label.rules] == [pytest.approx(2.1), pytest.approx(0.4), 0]
@@ -141,8 +149,8 @@ def test_a_pair_and_nothing():
         ('1 where colour in {" the"}; 0 otherwise', "no slot"),
         ('1 where current in {" the", " the"}; 0 otherwise', "repeats itself"),
         ('1 where previous+current in {" the"}; 0 otherwise', "a token in quotes"),
-        ("1 where previous+current in {<1>}; 0 otherwise", "a token in quotes"),
-        ("1 where place in {soon}; 0 otherwise", "no class"),
+        ("1 where previous+current in {<1>}; 0 otherwise", "shows no single tokens"),
+        ("1 where place in {soon}; 0 otherwise", "one of the classes"),
         ('where current in {" the"} (1 where previous in <1>); 0 otherwise', "in brackets"),
         ('where current in {" the"} (1 otherwise; 0 otherwise', "in brackets"),
         ('1 where current in {"\\u{110000}"}; 0 otherwise', "is no character"),
@@ -158,10 +166,12 @@ def test_what_is_no_label_is_refused_with_its_cause(text, cause):
 
 
 def test_a_label_of_other_codes_cannot_be_made():
-    for condition in [Condition("current"), Condition("current", (NOTHING + 1,)), Condition("current", (2, 1)),
-                      Condition("place", (99,)), Condition("place", (), ("1",)), Condition("current", (), ("x",))]:  # fmt: skip
+    for slot, codes, clusters in [
+        ("current", (), ()), ("current", (NOTHING + 1,), ()), ("current", (2, 1), ()), ("place", (99,), ()),
+        ("place", (), ("1",)), ("current", (), ("x",)),
+    ]:  # fmt: skip
         with pytest.raises(BadInput):
-            Label((Rule(1.0, (condition,)), Rule(0.0)), LEXICON)
+            Label((Rule(1.0, (Condition(slot, codes, clusters),)), Rule(0.0)), LEXICON)
     with pytest.raises(BadInput):
         Label((Rule(math.inf),), LEXICON)
     with pytest.raises(BadInput):

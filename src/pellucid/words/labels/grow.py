@@ -37,7 +37,7 @@ class Growth:
         cap: at most so many codes in a set.
         penalty: by how much of the unit's variance (times one position) a code has to lower the squared error.
         smallest: a code is listed when it stands at that many positions of the node.
-        sets: what token slots are split by: "free" sets or unions of at most three "named" clusters, which leaves pairs out.
+        sets: what token slots are split by: "free" sets, or unions of at most three "named" clusters, without pairs.
         hold_out: one in so many windows is kept for pruning.
         slots: the names of the slots, or all of them, with all heads.
     """
@@ -85,8 +85,8 @@ def grow(
     """
     if activations.positions != ids.size or len(ids) < 2 or ids.shape[1] < 2:
         raise BadInput(
-            f"grow: activations at {activations.positions} positions, ids of shape {list(ids.shape)}; capture them on the"
-            " same text, of at least two windows of two tokens"
+            f"grow: activations at {activations.positions} positions, ids of shape {list(ids.shape)}; capture them on"
+            " the same text, of at least two windows of two tokens"
         )
     if growth.sets == "named" and not lexicon.clusters:
         raise BadInput("grow: the lexicon has no clusters, so that sets cannot be named; add them, or use sets='free'")

@@ -58,7 +58,7 @@ class Limits(NamedTuple):
 
 
 class Trees(NamedTuple):
-    """One tree a row. Split k takes the positions of leaf `node[k]` with a listed category and makes leaf k + 1 of them.
+    """One tree a row: split k takes positions of leaf `node[k]` with a listed category and makes leaf k + 1 of them.
 
     Attributes:
         node: the leaf that is split.
@@ -184,7 +184,7 @@ def _free_split(
     price: float,
     chosen: Categories,
 ) -> tuple[float, int]:
-    """The best split of one slot (categories first to last) by a free set, of high or of low means: (net gain, size)."""
+    """The best split of one slot (categories first to last) by a free set of high or low means: (net gain, size)."""
     kept = touched[counts[touched] >= smallest]
     order = kept[np.argsort(-sums[kept] / counts[kept], kind="mergesort")]
     gain, cut_n, cut_s = _best_cut(order, counts, sums, n, s)
@@ -330,8 +330,8 @@ def _move(leaf: int, made: int, slot: int, size: int, field: Field, work: Work) 
 @native
 def _held_error(stats: Float64[np.ndarray, " 6"]) -> float:
     """Squared error at held-out positions of a leaf that says the mean of those grown on."""
-    mean = stats[1] / stats[0] if stats[0] > 0 else 0.0
-    return stats[5] - 2 * mean * stats[4] + stats[3] * mean * mean
+    mean = stats[1] / max(stats[0], 1.0)
+    return float(stats[5] - 2 * mean * stats[4] + stats[3] * mean * mean)
 
 
 @native
@@ -396,7 +396,8 @@ def _grow_one(
 
 @native
 def _variance(stats: Float64[np.ndarray, " 6"]) -> float:
-    return max(stats[2] / stats[0] - (stats[1] / stats[0]) ** 2, 0.0) if stats[0] > 0 else 0.0
+    mean = stats[1] / max(stats[0], 1.0)
+    return float(max(stats[2] / max(stats[0], 1.0) - mean * mean, 0.0))
 
 
 @native

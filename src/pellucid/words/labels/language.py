@@ -3,8 +3,11 @@
     2.1 where current in {" the", " a"} and previous in <verbs>; 0.4 where current in {" the"}; 0 otherwise
 
 says 2.1 at every position where both conditions hold, else 0.4 where the token is " the", else 0. Rules that share
-conditions may be put in brackets: `where current in {" the"} (2.1 where previous in <verbs>; 0.4 otherwise); 0 otherwise`
-is short for `2.1 where current in {" the"} and previous in <verbs>; 0.4 where current in {" the"}; 0 otherwise`. Grammar:
+conditions may be put in brackets, the last of them being the shared conditions alone:
+
+    where current in {" the", " a"} (2.1 where previous in <verbs>; 0.4 otherwise); 0 otherwise
+
+Grammar:
 
     label     := rule (";" rule)* ; the last rule, and no other, is "NUMBER otherwise"
     rule      := NUMBER "where" conditions | "where" conditions "(" label ")"
@@ -14,9 +17,9 @@ is short for `2.1 where current in {" the"} and previous in <verbs>; 0.4 where c
     token     := "nothing" | STRING | STRING "#" ID
     cluster   := "<" NAME ">"
 
-Where the vocabulary holds a text more than once, the text alone means the last of these tokens (byte tokens come first),
-and the others are told by id. Strings escape quotes, backslashes and whatever cannot be printed as `\\u{HEX}`. Reading is in `parser`; nothing that is
-read is ever evaluated.
+Where the vocabulary holds a text more than once, the text alone means the last of these tokens (byte tokens come
+first), and the others are told by id. Strings escape quotes, backslashes and whatever cannot be printed as `\\u{HEX}`.
+Reading is in `parser`; nothing that is read is ever evaluated.
 """
 
 from __future__ import annotations
@@ -67,7 +70,8 @@ class Condition:
         """All codes of the set, those of its clusters included, ascending."""
         every = [np.array(self.codes, dtype=np.int64)]
         every += [np.array(lexicon.clusters[name], dtype=np.int64) for name in self.clusters]
-        return np.unique(np.concatenate(every))
+        members: Int[np.ndarray, " members"] = np.unique(np.concatenate(every))
+        return members
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ class Label:
         """
         from pellucid.words.labels.labelset import LabelSet
 
-        return LabelSet("", (self,), self.lexicon).predict(ids, looks)[0]
+        said: Float[np.ndarray, "windows context"] = LabelSet("", (self,), self.lexicon).predict(ids, looks)[0]
+        return said
 
 
 def common_prefix(one: Sequence[Condition], other: Sequence[Condition]) -> int:
@@ -227,15 +232,14 @@ def _rules_text(rules: Sequence[Rule], depth: int, brackets: int, lexicon: Lexic
 
 def _alike(rules: Sequence[Rule], depth: int) -> int:
     """How many rules, from the first on, go in one bracket: the last of them has no more than what all share."""
-    best = 1
     prefix = rules[0].conditions
     for count, rule in enumerate(rules[1:], 2):
         prefix = prefix[: common_prefix(prefix, rule.conditions)]
-        if len(prefix) <= depth:
+        if len(prefix) <= depth or len(prefix) == len(rules[0].conditions):
             break
         if len(rule.conditions) == len(prefix):
-            best = count
-    return best
+            return count
+    return 1
 
 
 def condition_text(condition: Condition, lexicon: Lexicon) -> str:

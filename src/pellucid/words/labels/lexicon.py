@@ -69,38 +69,37 @@ class Lexicon:
     @cached_property
     def spaced(self) -> Bool[np.ndarray, " vocabulary"]:
         """Whether a token is text after a space."""
-        return _mask(self.pieces, lambda piece: len(piece) > 1 and piece[0] in SPACES)
+        return self._mask(lambda piece: len(piece) > 1 and piece[0] in SPACES, beginning=False)
 
     @cached_property
     def starts_in_letter(self) -> Bool[np.ndarray, " vocabulary"]:
         """Whether the text, less a space before it, begins with a letter."""
-        return _mask(self.pieces, lambda piece: bare(piece)[:1].isalpha()) & ~self._is_beginning
+        return self._mask(lambda piece: bare(piece)[:1].isalpha(), beginning=False)
 
     @cached_property
     def ends_in_letter(self) -> Bool[np.ndarray, " vocabulary"]:
         """Whether the text ends in a letter."""
-        return _mask(self.pieces, lambda piece: bare(piece)[-1:].isalpha()) & ~self._is_beginning
+        return self._mask(lambda piece: bare(piece)[-1:].isalpha(), beginning=False)
 
     @cached_property
     def ends_sentence(self) -> Bool[np.ndarray, " vocabulary"]:
-        """Whether a sentence is over after the token: it has a full stop, a question or exclamation mark, or a break."""
-        found = _mask(self.pieces, lambda piece: not _wordy(piece) and any(c in piece for c in ENDS + BREAKS))
-        return found | self._is_beginning
+        """Whether a sentence is over after the token: it has an end mark or a break and no letter or digit."""
+        return self._mask(lambda piece: not _wordy(piece) and any(c in piece for c in ENDS + BREAKS), beginning=True)
 
     @cached_property
     def punctuation(self) -> Bool[np.ndarray, " vocabulary"]:
         """Whether a token has no letter and no digit; the beginning is one."""
-        return _mask(self.pieces, lambda piece: not _wordy(piece)) | self._is_beginning
+        return self._mask(lambda piece: not _wordy(piece), beginning=True)
 
     @cached_property
     def capital(self) -> Bool[np.ndarray, " vocabulary"]:
         """Whether the text, less a space before it, begins with a capital letter."""
-        return _mask(self.pieces, lambda piece: bare(piece)[:1].isupper()) & ~self._is_beginning
+        return self._mask(lambda piece: bare(piece)[:1].isupper(), beginning=False)
 
     @cached_property
     def breaks(self) -> Bool[np.ndarray, " vocabulary"]:
         """Whether a line ends in the token."""
-        return _mask(self.pieces, lambda piece: any(c in piece for c in BREAKS)) | self._is_beginning
+        return self._mask(lambda piece: any(c in piece for c in BREAKS), beginning=True)
 
     @cached_property
     def quotes(self) -> Int[np.ndarray, " vocabulary"]:
@@ -114,9 +113,12 @@ class Lexicon:
         found[list(self.function_words)] = True
         return found
 
-    @cached_property
-    def _is_beginning(self) -> Bool[np.ndarray, " vocabulary"]:
-        return np.arange(len(self.pieces)) == (-1 if self.beginning is None else self.beginning)
+    def _mask(self, holds: Callable[[str], bool], beginning: bool) -> Bool[np.ndarray, " vocabulary"]:
+        """For which texts something holds, and whether it does for the beginning."""
+        found = np.array([holds(piece) for piece in self.pieces], dtype=bool)
+        if self.beginning is not None:
+            found[self.beginning] = beginning
+        return found
 
     def with_clusters(self, clusters: Mapping[str, Sequence[int]]) -> Lexicon:
         """The lexicon with other named clusters. Raises BadInput."""
@@ -140,7 +142,3 @@ def bare(piece: str) -> str:
 
 def _wordy(piece: str) -> bool:
     return any(c.isalnum() and c not in "ĠĊ" for c in piece)
-
-
-def _mask(pieces: Sequence[str], holds: Callable[[str], bool]) -> Bool[np.ndarray, " vocabulary"]:
-    return np.array([bool(holds(piece)) for piece in pieces], dtype=bool)

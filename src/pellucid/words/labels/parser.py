@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -11,11 +12,12 @@ from pellucid.words.labels.language import DEEPEST, Condition, Label, Rule
 from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.slots import Slot, find_slot
 
+LARGEST = float(np.finfo(np.float32).max)
+
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SLOT = re.compile(r"([A-Za-z][^{}<>\",;]*?) +(not +in|in) *(?=[{<])")
 _STRING = re.compile(r'"((?:[^"\\]|\\u\{[0-9A-Fa-f]{1,6}\}|\\["\\n])*)"(?:#(\d{1,18}))?')
 _CLUSTER = re.compile(r"<((?:[^<>\\]|\\u\{[0-9A-Fa-f]{1,6}\}|\\[\\n])+)>")
-_CLASS = re.compile(r"[^{}<>\",;\s](?:[^{}<>\",;]*[^{}<>\",;\s])?")
 _ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]+)\}|(.))")
 _SPACE = re.compile(r"\s*")
 
@@ -68,12 +70,17 @@ class _Reader:
         return found
 
     def rule(self, before: tuple[Condition, ...]) -> Rule:
-        value = float(np.float32(self.match(_NUMBER, "a number")[0]))
+        value = self.number()
         if self.take("otherwise"):
             return Rule(value, before)
         if not self.take("where"):
             raise self.wrong("'where' or 'otherwise'")
         return Rule(value, before + self.all_conditions())
+
+    def number(self) -> float:
+        """A number, to single precision; infinite where it is too large for that."""
+        value = float(self.match(_NUMBER, "a number")[0])
+        return float(np.float32(value)) if abs(value) <= LARGEST else math.inf
 
     def all_conditions(self) -> tuple[Condition, ...]:
         conditions = [self.condition()]
@@ -110,10 +117,10 @@ class _Reader:
             codes.append(first * (self.lexicon.nothing + 1) + self.token())
 
     def a_class(self, slot: Slot) -> int:
-        name = self.match(_CLASS, "a class")[0]
-        if name not in slot.classes:
-            raise BadInput(f"label: {slot.name!r} has no class {name!r}; it has {', '.join(slot.classes)}")
-        return slot.classes.index(name)
+        for name in sorted(slot.classes, key=len, reverse=True):
+            if self.take(name):
+                return slot.classes.index(name)
+        raise self.wrong(f"one of the classes {', '.join(slot.classes)}")
 
     def cluster(self) -> str:
         return _unescaped(self.match(_CLUSTER, "a cluster's <name>")[1])
@@ -126,9 +133,7 @@ class _Reader:
         ids = self.lexicon.ids_of.get(piece, [])
         token = int(found[2]) if found[2] is not None else ids[-1] if ids else -1
         if token not in ids:
-            raise BadInput(
-                f"label: {found[0]} is no token of the vocabulary; use the lexicon that the label was made with"
-            )
+            raise BadInput(f"label: {found[0]!r} is no token of the vocabulary; use the lexicon it was made with")
         return token
 
     def space(self) -> None:

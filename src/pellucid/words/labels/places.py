@@ -38,18 +38,21 @@ class Text:
 
     def pair(self, first: Codes, second: Codes) -> Codes:
         """Two tokens as one code."""
-        return first * (self.lexicon.nothing + 1) + second
+        code: Codes = first * (self.lexicon.nothing + 1) + second
+        return code
 
     def since(self, mask: Mask) -> Int[np.ndarray, "windows context"]:
         """How many positions ago the mask last held, or the window began."""
-        return np.arange(self.ids.shape[1]) - np.maximum(last(mask, strictly=False), 0)
+        steps: Codes = np.arange(self.ids.shape[1]) - np.maximum(last(mask, strictly=False), 0)
+        return steps
 
     @cached_property
     def begins_word(self) -> Mask:
         """Whether a word begins here: a letter after a space or after what is no letter."""
         before = self.lexicon.ends_in_letter[self.ids[:, :-1]]
         before = np.concatenate([np.zeros((len(self.ids), 1), bool), before], axis=1)
-        return self.lexicon.starts_in_letter[self.ids] & (self.lexicon.spaced[self.ids] | ~before)
+        found: Mask = self.lexicon.starts_in_letter[self.ids] & (self.lexicon.spaced[self.ids] | ~before)
+        return found
 
     @cached_property
     def word_start(self) -> Places:
@@ -59,19 +62,22 @@ class Text:
     @cached_property
     def content(self) -> Mask:
         """Whether a word begins here that is no function word."""
-        return self.begins_word & ~self.lexicon.is_function_word[self.ids]
+        found: Mask = self.begins_word & ~self.lexicon.is_function_word[self.ids]
+        return found
 
     @cached_property
     def begins_sentence(self) -> Mask:
         """Whether this is the first token of a sentence that is no punctuation."""
         inside = ~self.lexicon.punctuation[self.ids]
         end = last(self.lexicon.ends_sentence[self.ids], strictly=True)
-        return inside & (last(inside, strictly=True) <= end)
+        found: Mask = inside & (last(inside, strictly=True) <= end)
+        return found
 
     @cached_property
     def capitalised(self) -> Mask:
         """Whether a capitalised word begins here in the middle of a sentence: mostly names."""
-        return self.begins_word & self.lexicon.capital[self.ids] & ~self.begins_sentence
+        found: Mask = self.begins_word & self.lexicon.capital[self.ids] & ~self.begins_sentence
+        return found
 
     @cached_property
     def earlier(self) -> Places:
@@ -84,7 +90,8 @@ class Text:
         marks = np.cumsum(self.lexicon.quotes[self.ids], axis=1)
         line = last(self.lexicon.breaks[self.ids], strictly=False)
         before = np.where(line < 0, 0, np.take_along_axis(marks, np.maximum(line, 0), axis=1))
-        return (marks - before) % 2
+        odd: Codes = (marks - before) % 2
+        return odd
 
 
 def last(mask: Mask, strictly: bool) -> Places:

@@ -1,12 +1,13 @@
 """Slots: what stands where, seen from each position of a text, as one code a position, computed from token ids alone.
 
-A slot of kind "token" shows one token (its id, or `nothing`), one of kind "class" one of a few named classes, one of kind
-"pair" two tokens, or a class and a token. A slot named "head L.H" shows the token that an attention head looks at; the positions come from
-the head's rule and are passed in. How each is found in a text is in `places`.
+A slot of kind "token" shows one token (its id, or `nothing`), one of kind "class" one of a few named classes, one of
+kind "pair" two tokens, or a class and a token. A slot named "head L.H" shows the token that an attention head looks at;
+the positions come from the head's rule and are passed in. How each is found in a text is in `places`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ HEAD = re.compile(r"head ([^\s{}<>,;\"()]+)")
 EDGES = (0, 1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128)
 """Where the classes of distances begin."""
 
-DISTANCES = tuple(str(a) if b == a + 1 else f"{a} to {b - 1}" for a, b in zip(EDGES, EDGES[1:], strict=False))
+DISTANCES = tuple(str(a) if b == a + 1 else f"{a} to {b - 1}" for a, b in itertools.pairwise(EDGES))
 DISTANCES += (f"{EDGES[-1]} or more",)
 
 
