@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from endpoints import asked_in, labelled, replying, said, sent, serving
+from endpoints import asked_in, key_in, labelled, replying, said, sent, serving
 
 from pellucid.errors import BadInput
 from pellucid.words.explain.asking import Asker, Patience
 from pellucid.words.explain.calls import Received
 from pellucid.words.explain.endpoint import Endpoint, endpoint_from_environment
-from pellucid.words.explain.evidence import Context, UnitEvidence
+from pellucid.words.explain.evidence import Context, InterfaceEvidence, ModuleEvidence, UnitEvidence
 from pellucid.words.explain.explaining import cost_of, explain, explain_questions
 from pellucid.words.explain.replies import ReplyCache, request_key
 
@@ -241,3 +241,18 @@ def test_killed_twice_and_resumed_is_the_same_table(tmp_path):
     assert whole.count("\n") == 23
     assert 0 < whole.count("no valid reply") < 12
     assert spent <= asked + 2 * 4, "nothing is asked twice but the calls that were under way"
+
+
+def test_modules_and_interfaces_get_a_name_and_a_label(tmp_path):
+    def reply(body):
+        return json.dumps({"key": key_in(body), "name": "adder", "label": "adds  two digits"})
+
+    parts = [
+        ModuleEvidence("m", (("m.a", "adds"),)),
+        InterfaceEvidence("i", (("m.a", "adds"),), (("n", "shows"),), 3),
+        units(1)[0],
+    ]
+    with serving(replying(reply), trials=0) as (address, _):
+        module, interface, unit = explain(opened(address, tmp_path), parts)
+    assert (module.name, module.label) == (interface.name, interface.label) == ("adder", "adds two digits")
+    assert (unit.name, unit.label) == (None, None), "a reply with a further field is another form"
