@@ -159,6 +159,10 @@ def _listed(pieces: Sequence[str]) -> str:
 
 
 def _own_words(reply: UnitReply | PartReply) -> str | None:
-    """A reply that repeats the form is no description."""
+    """A reply that repeats the form, or the label of a worked example, is no description."""
     said = {reply.label.lower(), reply.name.lower() if isinstance(reply, PartReply) else ""}
-    return "it repeats the form" if said & {"your words", "your name"} else None
+    if said & {"your words", "your name"}:
+        return "it repeats the form"
+    if said & {label.lower() for label, _ in WORKED_UNITS}:
+        return "it repeats an example"
+    return None
