@@ -22,7 +22,7 @@ from pellucid.words.heads.rule import TERMS, Heads, Tables, table_shapes, term_m
 from pellucid.words.heads.scene import Grammar
 
 RESTING = 0.05
-"""A head rests at beginnings when so much of its weight lies there and all texts begin with the same token."""
+"""A head rests at beginnings when so much of its weight lies there, twice what would if it looked at all keys alike."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Course:
         seed: of the order of windows.
     """
 
-    steps: int = 400
-    windows: int = 8
+    steps: int = 300
+    windows: int = 6
     rate: float = 0.1
     pull: float = 1e-5
     seed: int = 0
@@ -66,7 +66,11 @@ def fit_heads(
     captured: Captured, grammar: Grammar, course: Course = FITTING, terms: Sequence[str] = tuple(TERMS)
 ) -> Heads:
     """Rules for all heads that were captured, made of the given terms."""
-    heads = blank_heads(captured, grammar)
+    return continue_fit(blank_heads(captured, grammar), captured, course, terms)
+
+
+def continue_fit(heads: Heads, captured: Captured, course: Course, terms: Sequence[str] = tuple(TERMS)) -> Heads:
+    """Rules fitted on from where they stand; entries outside the terms become 0."""
     ids, queries = torch.from_numpy(captured.ids.astype(np.int64)), torch.from_numpy(captured.queries)
 
     def loss(tables: Tables, chosen: np.ndarray) -> Float[torch.Tensor, ""]:
@@ -108,15 +112,19 @@ def blank_heads(captured: Captured, grammar: Grammar) -> Heads:
         ]
     )
     tables: Tables = {name: torch.zeros(len(names), *shape) for name, shape in table_shapes(grammar).items()}
-    begins = captured.ids == (-1 if grammar.beginning is None else grammar.beginning)
-    resting = np.concatenate(
-        [
-            np.einsum("whqk,wk->h", seen.astype(np.float32), begins.astype(np.float32)) / captured.queries.size
-            for seen in captured.patterns.values()
-        ]
+    return Heads(names, grammar, torch.from_numpy(clusters), tables, _resting(captured, grammar))
+
+
+def _resting(captured: Captured, grammar: Grammar) -> tuple[bool, ...]:
+    """Whether each head rests at beginning tokens."""
+    begins = (captured.ids == (-1 if grammar.beginning is None else grammar.beginning)).astype(np.float32)
+    alike = np.take_along_axis(begins.cumsum(1), captured.queries, 1) / (captured.queries + 1)
+    least = max(RESTING, 2 * float(alike.mean()))
+    return tuple(
+        bool(share >= least)
+        for seen in captured.patterns.values()
+        for share in np.einsum("whqk,wk->h", seen.astype(np.float32), begins) / captured.queries.size
     )
-    rests = tuple(bool(share >= RESTING) for share in resting)
-    return Heads(names, grammar, torch.from_numpy(clusters), tables, rests)
 
 
 def divergence(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from pellucid.errors import BadInput
 from pellucid.words.heads.aspects import ASPECTS, Shares
@@ -191,7 +191,7 @@ def _labels(
     return queries, keys
 
 
-def _set(holds: Int[np.ndarray, " vocabulary"], pieces: Sequence[str], counts: Int[np.ndarray, " vocabulary"]) -> str:
+def _set(holds: Bool[np.ndarray, " vocabulary"], pieces: Sequence[str], counts: Int[np.ndarray, " vocabulary"]) -> str:
     """The most frequent members of a cluster, and how many more occur."""
     members = [int(i) for i in np.argsort(-np.where(holds, counts, 0), kind="stable") if holds[i] and counts[i]]
     shown = ", ".join(json.dumps(pieces[i], ensure_ascii=False) for i in members[:4])

@@ -20,9 +20,9 @@ from pellucid.words.heads.opened import Attended, OpenedProgram, Pattern, open_p
 from pellucid.words.heads.rule import TERMS, Heads, Tables
 from pellucid.words.heads.ruled import ruling, run_ruled
 
-TUNING = Course(steps=150, windows=4, rate=0.01)
+TUNING = Course(steps=80, windows=4, rate=0.006)
 
-ANCHOR = 0.1
+ANCHOR = 0.5
 """What a nat of divergence of a pattern counts, on average over heads, beside a nat of the prediction."""
 
 
