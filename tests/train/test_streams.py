@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid import BadInput
 from pellucid.train import Modularity, Plan, Task, train
 from pellucid.train.division import live_units
 from pellucid.train.streams import edges, live_plan
@@ -92,10 +91,3 @@ def test_a_language_model_goes_through_the_schedule(llama):
     assert found.figures.accuracy > 0.9
     assert found.figures.interface < 0.7 * plain.figures.interface
     assert np.isnan(found.figures.accuracy_cut)
-
-
-def test_a_stream_is_not_cut(llama):
-    modularity = modularity_of(llama)
-    modularity.adopt(np.arange(sum(block.size for block in modularity.blocks)) % 2)
-    with pytest.raises(BadInput, match="residual stream"):
-        modularity.sever()

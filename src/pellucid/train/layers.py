@@ -54,15 +54,15 @@ def layers_of(graph: Graph, model: nn.Module) -> tuple[Layer, ...]:
         name: weight for name, weight in model.named_parameters() if name in graph.weights and weight.ndim >= 2
     }
     found: dict[str, Layer] = {}
-    for names in _groups(parameters):
-        numbered, offsets = _stand_ins(graph, {name: parameters[name] for name in names})
+    for names in in_groups(parameters):
+        numbered, offsets = stand_ins(graph, {name: parameters[name] for name in names})
         plan = unit_plan(numbered)
         for name, rows, columns in _told(plan, parameters, offsets):
             found.setdefault(name, Layer(name, parameters[name], rows, columns))
     return tuple(found[name] for name in parameters if name in found)
 
 
-def _groups(parameters: Mapping[str, nn.Parameter]) -> list[list[str]]:
+def in_groups(parameters: Mapping[str, nn.Parameter]) -> list[list[str]]:
     """Names of parameters, together as many as can be numbered at once."""
     groups: list[list[str]] = [[]]
     room = _LARGEST
@@ -78,7 +78,7 @@ def _groups(parameters: Mapping[str, nn.Parameter]) -> list[list[str]]:
     return groups
 
 
-def _stand_ins(graph: Graph, parameters: Mapping[str, nn.Parameter]) -> tuple[Graph, dict[str, int]]:
+def stand_ins(graph: Graph, parameters: Mapping[str, nn.Parameter]) -> tuple[Graph, dict[str, int]]:
     """The graph with numbers from 1 in place of some weights, zeros in place of others, and each one's first number."""
     weights, offsets, first = dict(graph.weights), {}, 1
     for name, weight in graph.weights.items():

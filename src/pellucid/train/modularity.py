@@ -19,9 +19,10 @@ from torch import nn
 from pellucid.errors import BadInput
 from pellucid.ir.graph import Weight, leaves
 from pellucid.lift.trace import trace
+from pellucid.train.allotment import Side, allotted, keep_apart, sides_of
 from pellucid.train.division import Division, divide, given, live_units, settle
 from pellucid.train.layers import Layer, layers_of
-from pellucid.train.streams import add_stream_gradient, live_plan, passages_of, shares
+from pellucid.train.streams import add_stream_gradient, crossed, live_plan, passages_of, shares
 from pellucid.train.weights import Mask, add_cut_gradient, cut, interface, means, shrink_crossing
 
 Tensors = dict[str, Shaped[torch.Tensor, "..."]]
@@ -84,6 +85,9 @@ class Modularity:
         self.division: Division | None = None
         self._masks: tuple[Mask, ...] = ()
         self._means: tuple[float, ...] = ()
+        self._sides: tuple[Side, ...] = ()
+        self._owners = torch.zeros(0, dtype=torch.int64)
+        self._left = self.passages
 
     @property
     def weights(self) -> tuple[nn.Parameter, ...]:
@@ -104,21 +108,21 @@ class Modularity:
         if not self.severed and self.steps >= self.start and (self.steps - self.start) % self.every == 0:
             self.refresh()
         self.steps += 1
-        if self.division is not None and self.strength and not self.severed:
+        if self.division is not None and self.strength:
             count = len(self.layers) + len(self.passages)
-            if self.layers:
+            if self.layers and not self.severed:
                 add_cut_gradient(self.layers, self._masks, self._means, self.strength * len(self.layers) / count)
-            if self.pairs:
-                first = self.steps * self.pairs
-                due = [self.passages[(first + i) % len(self.passages)] for i in range(self.pairs)]
-                weight = self.strength * len(self.passages) / (self.pairs * count)
+            if self._left:
+                pairs = min(self.pairs, len(self._left))
+                due = [self._left[(self.steps * pairs + i) % len(self._left)] for i in range(pairs)]
+                weight = self.strength * len(self._left) / (pairs * count)
                 plan = live_plan(self.graph, self.model)
                 add_stream_gradient(plan, self.model, due, self.division.tensor(), weight)
 
     def shrink(self, rate: float) -> None:
         """The proximal step, after `optimizer.step()`, with its learning rate; weights that were cut stay zero."""
         if self.severed:
-            cut(self.layers, self._masks)
+            self._keep_apart()
         elif self.division is not None and self.decay:
             shrink_crossing(self.layers, self._masks, self._means, rate * self.decay)
 
@@ -141,13 +145,27 @@ class Modularity:
         self._take(given(labels, sum(block.size for block in self.blocks)))
 
     def sever(self) -> None:
-        """Set the weights between regions to zero. From now on the partition stays, and `shrink` keeps them there."""
+        """Cut all edges between regions; from now on the partition stays, and `shrink` keeps them cut.
+
+        Weights between units are set to zero. Of a residual stream each region gets coordinates for itself, a share of
+        the size of its own; only tables of inputs still write to all, under the weak loss (see `allotment`).
+
+        Raises:
+            BadInput: no partition yet, or a stream whose weights cannot be told apart or has too few coordinates.
+        """
         if self.division is None:
             raise BadInput("there is no partition to cut yet; train past `start`, or adopt one")
         if self.passages:
-            raise BadInput("units meet in a residual stream, where no weight can be cut; keep the weak loss to the end")
+            self._sides = sides_of(self.graph, self.model)
+            self._left = crossed(self.graph, self.passages)
+            self._owners = allotted(self._sides, self.division.tensor(), self.division.count)
         self.severed = True
+        self._keep_apart()
+
+    def _keep_apart(self) -> None:
         cut(self.layers, self._masks)
+        if self.division is not None and self._sides:
+            keep_apart(self._sides, self.division.tensor(), self._owners)
 
     @property
     def interface(self) -> float:
@@ -178,6 +196,8 @@ class Modularity:
         if self.division is not None:
             state["labels"] = self.division.tensor()
             state["z"] = torch.tensor(self.division.z, dtype=torch.float64)
+        if self._sides:
+            state["owners"] = self._owners
         return state
 
     def load_state_dict(self, state: Tensors) -> None:
@@ -186,6 +206,9 @@ class Modularity:
         if "labels" in state:
             self._take(Division(state["labels"].numpy().astype(np.int64), float(state["z"])))
             self._means = tuple(state["means"].tolist())
+        if "owners" in state:
+            self._sides, self._owners = sides_of(self.graph, self.model), state["owners"]
+            self._left = crossed(self.graph, self.passages)
 
 
 def crossings(layers: Sequence[Layer], division: Division) -> tuple[Mask, ...]:

@@ -49,6 +49,12 @@ def passages_of(graph: Graph, layers: Sequence[Layer]) -> tuple[Passage, ...]:
     return tuple(found)
 
 
+def crossed(graph: Graph, passages: Sequence[Passage]) -> tuple[Passage, ...]:
+    """The pairs that stay when a stream is allotted: those whose writer is looked up in a table or is an input."""
+    blocks = unit_plan(graph).blocks
+    return tuple(passage for passage in passages if blocks[passage.writer].kind in ("token", "input"))
+
+
 def live_plan(graph: Graph, model: nn.Module) -> UnitPlan:
     """The units of a graph and the maps between them, made of a model's own parameters, for autograd."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
