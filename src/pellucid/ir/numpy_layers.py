@@ -73,6 +73,17 @@ def group_norm(x: Array, groups: int, weight: Array | None, bias: Array | None, 
     return x if bias is None else x + bias.reshape(channels)
 
 
+def top_k(x: Array, k: int) -> Array:
+    """Where x is above zero and no less than the k-th largest of the last axis, x; elsewhere zero."""
+    least = np.partition(x, -k, axis=-1)[..., -k : x.shape[-1] - k + 1]
+    return np.where((x >= least) & (x > 0), x, np.zeros_like(x))
+
+
+def jump_relu(x: Array, thresholds: Array) -> Array:
+    """x where it exceeds its threshold, elsewhere zero (thresholds along the last axis, none below zero)."""
+    return np.where(x > thresholds, x, np.zeros_like(x))
+
+
 def rotary(x: Array, cos: Array, sin: Array) -> Array:
     """Rotary position embedding: x turned by angles given as cos and sin [batch, position, feature] (halves paired)."""
     half = x.shape[-1] // 2

@@ -54,6 +54,17 @@ def group_norm(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | Non
     return F.group_norm(x, groups, weight, bias, eps)
 
 
+def top_k(x: Tensor, k: int) -> Tensor:
+    """Where x is above zero and no less than the k-th largest of the last axis, x; elsewhere zero."""
+    least = torch.topk(x, k, dim=-1, sorted=True).values[..., -1:]
+    return torch.where((x >= least) & (x > 0), x, torch.zeros_like(x))
+
+
+def jump_relu(x: Tensor, thresholds: Tensor) -> Tensor:
+    """x where it exceeds its threshold, elsewhere zero (thresholds along the last axis, none below zero)."""
+    return torch.where(x > thresholds, x, torch.zeros_like(x))
+
+
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding: x turned by angles given as cos and sin [batch, position, feature] (halves paired)."""
     half = x.shape[-1] // 2
