@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from explain_worker import COMPARED, EACH, LENGTH, SIMULATED, exams_of
+from explain_worker import COMPARED, EACH, LENGTH, SHUFFLED, SIMULATED, exams_of
 from judged_latents import SEED, WINDOWS, prepare
 from labeller import cache, labeller, serving
 from shared import ABSENT, Absent, Outcome, Table, options, publish, say
@@ -52,7 +52,7 @@ def main() -> int:
     given = options(
         __doc__, ("--latents", "how many, else 60"), ("--threads", "of the server, else 2"),
         ("--again", "how many of them are run again without interruption, else 4"),
-        ("--fresh", "yes: forget all replies"),
+        ("--dictionaries", "folder of FUNCTION.safetensors, else they are trained"), ("--fresh", "yes: forget all replies"),
     )  # fmt: skip
     started = time.monotonic()
     torch.set_num_threads(1)
@@ -62,7 +62,7 @@ def main() -> int:
         model, name = labeller()
         work = cache() / "words-explain"
         folder = work / f"latents-{count}"
-        kind = prepare(folder, count)
+        kind = prepare(folder, count, Path(given.dictionaries) if given.dictionaries else None)
         replies = work / f"{model.stem}-{count}"
         if given.fresh:
             shutil.rmtree(replies, ignore_errors=True)
@@ -96,7 +96,7 @@ def run(folder: Path, address: str, name: str, replies: Path, count: int) -> Non
 
 def run_killed_twice(folder: Path, address: str, name: str, replies: Path, count: int) -> None:
     """A run that is killed when a third and two thirds of its replies are there, and started again."""
-    whole = count + 2 * count + 2 * min(count, SIMULATED) + 2 * min(count, COMPARED)
+    whole = 2 * count + min(count, SHUFFLED) + 2 * min(count, SIMULATED) + 2 * min(count, COMPARED)
     journal = replies / "kills.json"
     kills: list[int] = json.loads(journal.read_text()) if journal.is_file() else []
     while len(kills) < 2 and not (replies / "rows.json").is_file():
@@ -159,7 +159,8 @@ def table(outcome: Outcome, folder: Path, replies: Path, name: str, kind: str, a
     lost = sum(row["detection"]["missing"] for row in rows)
     everywhere = str(bootstrapped_mean(np.array(own[3])))
     outcome.notes += [
-        f"Simulation by the model: {min(SIMULATED, len(rows))} latents. Contexts without a valid answer, left out and"
+        f"By the model, {min(SHUFFLED, len(rows))} latents are judged by shuffled labels, {min(SIMULATED, len(rows))}"
+        " simulated. Contexts without a valid answer, left out and"
         f" counted: {lost} of {2 * EACH * len(rows)} in detection. Label trees over all tokens of *verify*: r"
         f" {everywhere}; by fuzzing {fuzz[0]}, shuffled {fuzz[1]}. Thresholds of trees are set on *describe*.",
         resumed(outcome, replies, rows, again),

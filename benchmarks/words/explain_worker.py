@@ -24,8 +24,8 @@ from pellucid.words.scores.exams import Exam, exam_of
 from pellucid.words.scores.marks import dealt
 
 EACH, LENGTH = 5, 16
-SIMULATED, COMPARED = 20, 30
-"""So many latents are simulated, and compared with delphi's protocol."""
+SHUFFLED, SIMULATED, COMPARED = 30, 12, 24
+"""So many latents are also judged by a shuffled label, simulated (both ways), and judged by delphi's protocol."""
 
 TIMEOUT = 300.0
 
@@ -53,7 +53,7 @@ def told(asker: Asker, evidence: list[UnitEvidence], exams: list[Exam]) -> Cost:
     placeholder = "a label of at most twelve words, as long as they tend to be"
     total = cost_of(asker, explain_questions(evidence))
     for i, exam in enumerate(exams):
-        asked = [*classify_questions("detection", placeholder, exam)] * 2
+        asked = [*classify_questions("detection", placeholder, exam)] * (2 if i < SHUFFLED else 1)
         total = total + cost_of(asker, asked)
         if i < SIMULATED:
             total = total + cost_of(asker, simulate_questions(placeholder, exam) * 2)
@@ -74,16 +74,17 @@ def run(folder: Path, address: str, model: str, cache: Path, count: int) -> None
     others = dealt(labels) if count > 1 else labels
     rows = []
     for i, (label, other, exam) in enumerate(zip(labels, others, exams, strict=True)):
-        own, dealt_ = classify(asker, "detection", [label, other], [exam, exam])
         row: dict[str, Any] = {"latent": exam.unit, "label": label, "missing": found[i].missing}
-        row |= {"detection": asdict(own), "detection, shuffled": asdict(dealt_)}
-        if i < SIMULATED:
-            one, another = simulate(asker, [label, other], [exam, exam])
-            row |= {"simulation": asdict(one), "simulation, shuffled": asdict(another)}
-        if i < COMPARED:
-            row["delphi"] = asdict(peer.detection(asker.endpoint, asker.cache, label, exam))
+        for column, one in (("", label), (", shuffled", other)):
+            if i < SHUFFLED or not column:
+                row[f"detection{column}"] = asdict(classify(asker, "detection", [one], [exam])[0])
+        for column, one in (("", label), (", shuffled", other)):
+            if i < SIMULATED:
+                row[f"simulation{column}"] = asdict(simulate(asker, [one], [exam])[0])
         rows.append(row)
         print(f"{i + 1} of {count}: {exam.unit}: {label or found[i].missing}", flush=True)
+    for row, label, exam in list(zip(rows, labels, exams, strict=True))[:COMPARED]:
+        row["delphi"] = asdict(peer.detection(asker.endpoint, asker.cache, label, exam))
     seconds = [one.seconds for one in found]
     spent = {"calls": asker.tally.calls, "remembered": asker.tally.remembered, "faults": dict(asker.tally.faults)}
     part = cache / "rows.part"
