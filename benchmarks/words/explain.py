@@ -52,7 +52,8 @@ def main() -> int:
     given = options(
         __doc__, ("--latents", "how many, else 60"), ("--threads", "of the server, else 2"),
         ("--again", "how many of them are run again without interruption, else 4"),
-        ("--dictionaries", "folder of FUNCTION.safetensors, else they are trained"), ("--fresh", "yes: forget all replies"),
+        ("--dictionaries", "folder of FUNCTION.safetensors, else they are trained"),
+        ("--fresh", "yes: forget all replies"),
     )  # fmt: skip
     started = time.monotonic()
     torch.set_num_threads(1)
