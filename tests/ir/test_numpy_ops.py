@@ -170,6 +170,8 @@ CASES: dict[str, list[Case]] = {
         case(SHAPED, (5,), real(5), None, 1e-5),
     ],
     "rms_norm": [case(SHAPED, real(5), 1e-5)],
+    "top_k": [case(SHAPED, 2), case(real(3, 7), 7), case(torch.tensor([[2.0, 2.0, 1.0], [-1.0, -2.0, -3.0]]), 1)],
+    "jump_relu": [case(SHAPED, real(5).abs()), case(real(3, 5), torch.zeros(5))],
     "batch_norm": [
         case(SHAPED, real(3), real(3, scale=2), real(3, scale=3), real(3).abs() + 0.1, 1e-5),
         case(real(4, 3), None, None, real(3, scale=3), real(3).abs() + 0.1, 1e-3),
