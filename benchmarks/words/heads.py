@@ -37,9 +37,9 @@ from pellucid.words.heads.tuning import TUNING, tune_heads
 WINDOWS = 384
 QUERIES = 64
 PROTOTYPE = 2.02
-SHORT = Course(steps=150, windows=6, rate=0.1)
+SHORT = Course(steps=60, windows=6, rate=0.1)
 FEW = 16
-AGAIN = Course(steps=40, windows=4, rate=0.03)
+AGAIN = Course(steps=30, windows=4, rate=0.03)
 BAR = f"all patterns ruled and tuned, the rest real: cross-entropy below the prototype's {PROTOTYPE}; controls above"
 
 
@@ -104,8 +104,10 @@ def _setting(fit: Corpus, tune: Corpus, verify: Corpus, held: Captured, heads: H
     )
 
 
-def _loss(opened: OpenedProgram, verify: Corpus, rule: Ruling | None) -> Float[np.ndarray, " windows"]:
-    return window_losses(opened, verify, rule)
+def _loss(opened: OpenedProgram, verify: Corpus, rule: Ruling | None, name: str) -> Float[np.ndarray, " windows"]:
+    losses = window_losses(opened, verify, rule)
+    say(f"{name}: {losses.mean():.3f} nats")
+    return losses
 
 
 def _with_interval(losses: Float[np.ndarray, " windows"]) -> str:
@@ -115,23 +117,29 @@ def _with_interval(losses: Float[np.ndarray, " windows"]) -> str:
 def _losses(
     outcome: Outcome, opened: OpenedProgram, verify: Corpus, fitted: Heads, tuned: Heads, distance: Heads
 ) -> None:
-    real = _loss(opened, verify, None)
-    rows: list[tuple[str, ...]] = [("none (the network)", _with_interval(real), _with_interval(real), "")]
-    for function in opened.functions:
-        found = [_loss(opened, verify, only((function,), ruling(heads))) for heads in (fitted, tuned)]
-        rows.append((function, *map(_with_interval, found), f"{(found[1] - real).mean():+.3f}"))
-    before, after = (_loss(opened, verify, ruling(heads)) for heads in (fitted, tuned))
-    rows.append(("all", _with_interval(before), _with_interval(after), f"{(after - real).mean():+.3f}"))
+    real = _loss(opened, verify, None, "network")
+    before = _loss(opened, verify, ruling(fitted), "fitted, all")
+    after = _loss(opened, verify, ruling(tuned), "tuned, all")
+    outcome.require(bool(after.mean() < PROTOTYPE), f"tuned cross-entropy {after.mean():.2f} below {PROTOTYPE}")
     controls = {
         "all, rules dealt to other heads": dealt_elsewhere(fitted),
         "all, every key alike": uniform(fitted),
         "all, distance only": distance,
     }
+    last: list[tuple[str, ...]] = []
     for name, heads in controls.items():
-        found = _loss(opened, verify, ruling(heads))
-        rows.append((name, _with_interval(found), "", f"{(found - real).mean():+.3f}"))
+        found = _loss(opened, verify, ruling(heads), name)
+        last.append((name, _with_interval(found), "", f"{(found - real).mean():+.3f}"))
         outcome.require(bool(found.mean() > before.mean()), f"the control {name!r} is worse")
-    outcome.require(bool(after.mean() < PROTOTYPE), f"tuned cross-entropy {after.mean():.2f} below {PROTOTYPE}")
+    rows: list[tuple[str, ...]] = [("none (the network)", _with_interval(real), _with_interval(real), "")]
+    for function in opened.functions:
+        one = [
+            _loss(opened, verify, only((function,), ruling(heads)), f"{function}, {name}")
+            for name, heads in (("fitted", fitted), ("tuned", tuned))
+        ]
+        rows.append((function, *map(_with_interval, one), f"{(one[1] - real).mean():+.3f}"))
+    rows.append(("all", _with_interval(before), _with_interval(after), f"{(after - real).mean():+.3f}"))
+    rows += last
     columns = ("patterns ruled", "fitted", "tuned", "more than the network")
     outcome.tables.append(Table("Cross-entropy of the next token in nats, on verify:", columns, rows))
 
@@ -179,9 +187,8 @@ def _terms(
     few = verify.rows(slice(0, FEW))
     full = agreement(fitted, held).divergence.mean()
     on = continue_fit(fitted, seen, AGAIN)
-    base, loss = agreement(on, held).divergence.mean(), _loss(opened, few, ruling(on)).mean()
+    base, loss = agreement(on, held).divergence.mean(), _loss(opened, few, ruling(on), "full rules again").mean()
     for term in TERMS:
-        say(term)
         less = without(fitted, [term])
         again = continue_fit(less, seen, AGAIN, [other for other in TERMS if other != term])
         rows.append(
@@ -189,7 +196,7 @@ def _terms(
                 term,
                 f"{agreement(less, held).divergence.mean() - full:+.3f}",
                 f"{agreement(again, held).divergence.mean() - base:+.3f}",
-                f"{_loss(opened, few, ruling(again)).mean() - loss:+.3f}",
+                f"{_loss(opened, few, ruling(again), f'without {term}').mean() - loss:+.3f}",
             )
         )
     columns = ("term", "KL with it at 0", "KL, the rest fitted again", "cross-entropy, the rest fitted again")
