@@ -18,6 +18,8 @@ def slot_codes(ids: Array, traits: Array, names: Sequence[str], looks: Sequence[
     function word, has no letter or digit, ends a sentence, is capitalised, ends a line, how many quotation marks it
     holds, and whether it begins every text. `looks` are the places that the heads of slots "head …" look at, in order.
     """
+    if not names:
+        return np.empty((*ids.shape, 0), ids.dtype)
     waiting = iter(looks)
     marks = [trait[ids] for trait in traits.astype(np.int64)]
     absent = traits.shape[1]
@@ -124,7 +126,7 @@ def label_leaves(
     are places in that slot's part of `known` (`known_start`); where that is as `within` says, `yes` comes next, else
     `no`: a later node of the label, or -1 - rule.
     """
-    flat = codes.reshape(-1, codes.shape[-1])
+    flat = codes.reshape(codes.shape[0] * codes.shape[1], codes.shape[2])
     holds = np.empty((len(flat), len(slot)), bool)
     owner = np.repeat(np.arange(len(slot)), np.diff(member_start))
     for place in range(codes.shape[-1]):
@@ -147,7 +149,7 @@ def label_leaves(
         node = np.minimum(node_start[:-1] + step, len(slot) - 1)
         following = np.where(holds[:, node], yes[node], no[node])
         state = np.where((state == step) & (step < sizes), following, state)
-    return (-1 - state).astype(np.int64).reshape(*codes.shape[:-1], -1)
+    return (-1 - state).astype(np.int64).reshape(*codes.shape[:-1], len(sizes))
 
 
 def label_values(leaves: Array, values: Array) -> Array:

@@ -21,6 +21,8 @@ def slot_codes(ids: Tensor, traits: Tensor, names: Sequence[str], looks: Sequenc
     function word, has no letter or digit, ends a sentence, is capitalised, ends a line, how many quotation marks it
     holds, and whether it begins every text. `looks` are the places that the heads of slots "head …" look at, in order.
     """
+    if not names:
+        return ids.new_empty((*ids.shape, 0))
     waiting = iter(looks)
     marks = [trait[ids] for trait in traits.long()]
     absent = traits.shape[1]
@@ -125,7 +127,7 @@ def label_leaves(
     are places in that slot's part of `known` (`known_start`); where that is as `within` says, `yes` comes next, else
     `no`: a later node of the label, or -1 - rule.
     """
-    flat = codes.reshape(-1, codes.shape[-1])
+    flat = codes.reshape(codes.shape[0] * codes.shape[1], codes.shape[2])
     holds = torch.empty(len(flat), len(slot), dtype=torch.bool)
     owner = torch.repeat_interleave(torch.arange(len(slot)), member_start.diff())
     for place in range(codes.shape[-1]):
@@ -146,7 +148,7 @@ def label_leaves(
         node = (node_start[:-1] + step).clamp(max=len(slot) - 1)
         following = torch.where(holds[:, node], yes[node], no[node])
         state = torch.where((state == step) & (step < sizes), following, state)
-    return (-1 - state).long().reshape(*codes.shape[:-1], -1)
+    return (-1 - state).long().reshape(*codes.shape[:-1], len(sizes))
 
 
 def label_values(leaves: Tensor, values: Tensor) -> Tensor:
