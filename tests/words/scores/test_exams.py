@@ -36,6 +36,16 @@ def test_an_exam_is_half_active_half_silent_and_says_the_truth():
     assert exam != exam_of("u", ids, PIECES, activations, each=10, seed=1)
 
 
+def test_always_the_same_reply_is_worth_nothing():
+    ids, activations = planted()
+    for pattern in ([True, False] * 10, [True] * 3 + [False] * 17):
+        scores = [
+            classified(pattern, [s.active for s in exam_of(f"u{i}", ids, PIECES, activations).samples]).balanced.value
+            for i in range(60)
+        ]
+        assert np.mean(scores) == pytest.approx(0.5, abs=0.04)
+
+
 def test_an_exam_takes_from_all_quantiles():
     ids, activations = planted()
     exam = exam_of("u", ids, PIECES, activations, each=10)

@@ -35,8 +35,8 @@ MISSING_EXIT_CODE = 3
 WRITTEN_COUNTS = 8
 """So many tokens read take about as long as one written."""
 
-TRANSIENT = frozenset({"busy", "server"})
-"""Faults after which the trial is made again: a server that is still loading its model."""
+LOADING, LOADING_RETRIES = frozenset({"busy"}), 7
+"""The fault after which the trial is made again, and how often: a server that is still loading its model."""
 
 _TRIAL = "7c1d09"
 
@@ -172,7 +172,7 @@ class Asker:
         question = Question("trial", _trial_messages(), for_question(Reply, _TRIAL), 24)
         async with client_of(self.endpoint) as client:
             try:
-                got = await self._persist(client, question.messages, question, TRANSIENT)
+                got = await self._persist(client, question.messages, question, LOADING, LOADING_RETRIES)
             except _Lost as lost:
                 return lost.fault
         if got.seconds > 0 and got.read + got.written > 0:
@@ -221,12 +221,17 @@ class Asker:
         if (kept := self.cache.find(key)) is not None:
             self.tally.remembered += 1
             return kept
-        got = await self._persist(client, messages, question, PASSING)
+        got = await self._persist(client, messages, question, PASSING, self.patience.retries)
         self.cache.keep(key, got)
         return got
 
     async def _persist(
-        self, client: openai.AsyncOpenAI, messages: Sequence[Message], question: Question[Any], passing: Set[str]
+        self,
+        client: openai.AsyncOpenAI,
+        messages: Sequence[Message],
+        question: Question[Any],
+        passing: Set[str],
+        retries: int,
     ) -> Received:
         """Call until something comes back, again after faults of the kinds that pass. Raises _Lost."""
         attempt = 0
@@ -238,7 +243,7 @@ class Asker:
                 self._lost_in_a_row = 0
                 return got
             wait = self.patience.first * 2**attempt if got.wait is None else got.wait
-            if got.kind not in passing or wait > self.patience.longest or attempt == self.patience.retries:
+            if got.kind not in passing or wait > self.patience.longest or attempt == retries:
                 self._lost_in_a_row += got.kind in PASSING
                 raise _Lost(f"{got.kind}: {got.detail}", got)
             attempt += 1
