@@ -107,7 +107,7 @@ class _Names:
     """What the numbers of a field stand for: slots, codes of each slot's categories, clusters."""
 
     slots: tuple[str, ...]
-    tables: tuple[Int[np.ndarray, " codes"], ...]
+    tables: tuple[Int[np.ndarray, "_"], ...]
     clusters: tuple[str, ...]
 
 
@@ -121,7 +121,9 @@ def _field(slots: Mapping[str, Codes], lexicon: Lexicon, growth: Growth) -> tupl
         for name, codes in shown.items()
     )
     first = _ends([len(table) for table in tables])
-    codes = np.array([_places(*row) for row in zip(shown.values(), tables, first, strict=False)], dtype=np.int32)
+    codes = np.array(
+        [_places(*row) for row in zip(shown.values(), tables, first.tolist(), strict=False)], dtype=np.int32
+    )
     held = np.repeat(np.arange(windows) % growth.hold_out == 0, context - 1)
     listed = {name: np.flatnonzero(np.isin(tokens, ids)) for name, ids in lexicon.clusters.items()} if named else {}
     clusters = {name: members for name, members in listed.items() if len(members)}

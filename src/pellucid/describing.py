@@ -1,0 +1,255 @@
+"""The way to words: a language model and a text go in; out comes its program with a description that runs of each part.
+
+load → trace → structure → dictionaries → labels → heads as rules → install → tune → measure → emit → report
+
+Everything that takes long is kept in the folder `words` of the output as soon as it is done, so that the same call goes
+on after an interruption. Nothing needs a language model: labels are grown (`pellucid.words.labels`), heads are fitted
+(`pellucid.words.heads`). Dictionaries, labels and rules are made from the *fit* windows of the text, numbers are tuned
+on *tune*, and all figures come from *verify*.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
+from pellucid.dictionaries.dictionary import Dictionary
+from pellucid.dictionaries.install import install
+from pellucid.dictionaries.pairs import Pairs, capture_pairs
+from pellucid.dictionaries.training import Recipe, Step, train_dictionary
+from pellucid.emitters.files import emit
+from pellucid.errors import BadInput
+from pellucid.ir.directory import replaced, writing
+from pellucid.ir.graph import Weight
+from pellucid.ir.program import Program
+from pellucid.lift.load import Network, load
+from pellucid.lift.trace import trace
+from pellucid.modules.partition import partition
+from pellucid.modules.structure import structure
+from pellucid.words.heads.capture import capture_heads
+from pellucid.words.heads.fitting import Course, fit_heads
+from pellucid.words.heads.rule import HeadRule
+from pellucid.words.heads.saving import load_heads, save_heads
+from pellucid.words.heads.scene import grammar_of
+from pellucid.words.labels.clusters import named_clusters
+from pellucid.words.labels.grow import Growth, grow
+from pellucid.words.labels.labelset import LabelSet, load_labels, save_labels
+from pellucid.words.labels.lexicon import Lexicon, survey
+from pellucid.words.latents import latents_of
+from pellucid.words.reading.install import Words, install_words
+from pellucid.words.reading.tune import Tuning, tune
+
+FOLDER = "words"
+KEY = "made-from.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done for a description.
+
+    Attributes:
+        recipe: of the dictionaries, one for each MLP.
+        growth: of the labels, one for each latent.
+        course: along which the rules of heads are fitted.
+        tuning: of all numbers together; None leaves them as they were found.
+        threads: labels that are grown at the same time; changes nothing else.
+        seed: of the split and of everything drawn.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    growth: Growth = field(default_factory=Growth)
+    course: Course = field(default_factory=Course)
+    tuning: Tuning | None = field(default_factory=Tuning)
+    threads: int = 2
+    seed: int = 0
+
+
+def describe(
+    model: nn.Module | Network | str | PathLike[str],
+    corpus: Corpus,
+    *,
+    output: str | PathLike[str],
+    effort: Effort | None = None,
+    progress: Say | None = None,
+) -> Program:
+    """Describe every MLP and every head of a language model in words that predict, and put them into its program.
+
+    Args:
+        model: as for `decompile`; its program has to take nothing but token ids.
+        corpus: windows of the model's own ids.
+        output: a directory; what is there from the same call is gone on with.
+        effort: how much is done.
+        progress: told each stage as it begins.
+
+    Returns:
+        The program: exact as ever, with readings of kind "words" (`program.run(ids, reading="words")`).
+
+    Raises:
+        PellucidError: one line that names the cause and the remedy; what was done is kept.
+    """
+    effort, say = effort or Effort(), progress or (lambda stage: None)
+    say("load")
+    network = load(model)
+    program = _program(network, corpus, say)
+    names = [name for name, function in program.functions.items() if function.kind == "mlp"]
+    if not names:
+        raise BadInput(f"{network.source}: its program has no MLP to describe; words are for language models")
+    place = _begun(program, corpus, Path(output), effort)
+    parts = split_corpus(corpus, effort.seed)
+    dictionaries, labels = _labelled(program, names, parts, place, effort, say)
+    rules = _ruled(program, parts.fit, place, effort, say)
+    say("words: put into the program")
+    for name in names:
+        program = install(program, name, dictionaries[name])
+    program = install_words(program, Words(labels, rules))
+    if effort.tuning is not None:
+        say("words: tune all numbers together")
+        tuned = tune(
+            program, parts.tune, effort.tuning, place / "tuning",
+            lambda look: say(f"words: step {look.step}, {look.held:.3f} nats a token on windows held back"),
+        )  # fmt: skip
+        program = tuned.program
+    say("emit")
+    emit(program, output)
+    return program
+
+
+def _program(network: Network, corpus: Corpus, say: Say) -> Program:
+    """The exact program of a language model.
+
+    Raises:
+        BadInput: it takes more than ids, or the corpus has another vocabulary.
+    """
+    if network.vocabulary is not None and len(corpus.pieces) != network.vocabulary:
+        raise BadInput(
+            f"corpus: a vocabulary of {len(corpus.pieces)}, but {network.source} has one of {network.vocabulary};"
+            " tokenize the text with the model's own tokenizer"
+        )
+    say("trace")
+    few = torch.from_numpy(corpus.ids[:2, : max(2, corpus.ids.shape[1] // 2)].astype(np.int64))
+    graph = trace(network, (few,), {})
+    say(f"structure: {len(graph.block.nodes)} operations")
+    program = structure(graph, partition(graph))
+    return dataclasses.replace(program, fingerprint=network.fingerprint, source=network.source)
+
+
+def _begun(program: Program, corpus: Corpus, output: Path, effort: Effort) -> Path:
+    """The folder of what is done so far; the exact program is written first, so that the directory is ours.
+
+    Raises:
+        BadInput: it holds what was made from another network, text or effort.
+    """
+    facts = {"network": program.fingerprint, "text": corpus.fingerprint, "effort": _facts(effort)}
+    text = json.dumps(facts, indent=1, sort_keys=True)
+    file = output / FOLDER / KEY
+    if not file.is_file():
+        emit(program, output)
+        with writing(output):
+            file.parent.mkdir(exist_ok=True)
+            with replaced(file) as scratch:
+                scratch.write_text(text, encoding="utf-8")
+    elif file.read_text(encoding="utf-8") != text:
+        raise BadInput(f"{output}: holds words made from another network, text or effort; give a new output directory")
+    return file.parent
+
+
+def _facts(effort: Effort) -> Mapping[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(effort).items() if name != "threads"}
+
+
+# ---- MLPs: dictionaries, and labels of their latents
+
+
+def _labelled(
+    program: Program, names: Sequence[str], parts: CorpusParts, place: Path, effort: Effort, say: Say
+) -> tuple[Mapping[str, Dictionary], Mapping[str, LabelSet]]:
+    dictionaries, labels = {}, {}
+    lexicon: Lexicon | None = None
+    for number, name in enumerate(names, start=1):
+        files = {kind: place / kind / f"{name}{ending}" for kind, ending in _ENDINGS.items()}
+        pairs: Pairs | None = None
+        if not all(file.is_file() for file in files.values()):
+            say(f"capture: {name}")
+            pairs = capture_pairs(program, [name], parts.fit)[name]
+        dictionaries[name] = _dictionary(files["dictionaries"], pairs, effort, f"{name}, {number} of {len(names)}", say)
+        if not files["labels"].is_file():
+            assert pairs is not None
+            lexicon = lexicon or _lexicon(program, parts.fit)
+            say(f"labels: {name}, {number} of {len(names)}")
+            acts = latents_of(dictionaries[name], pairs, parts.fit)
+            site = f"{name}.dictionary:latents"
+            _write_labels(
+                grow(parts.fit.ids, acts, lexicon, effort.growth, site=site, threads=effort.threads), files["labels"]
+            )
+        labels[name] = load_labels(files["labels"])
+    return dictionaries, labels
+
+
+_ENDINGS = {"dictionaries": ".safetensors", "labels": ".json"}
+
+
+def _dictionary(file: Path, pairs: Pairs | None, effort: Effort, title: str, say: Say) -> Dictionary:
+    if not file.is_file():
+        assert pairs is not None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        state = file.with_suffix(".state")
+        say(f"dictionary: {title}")
+
+        def told(step: Step) -> None:
+            if step.step % 100 == 0:
+                say(f"dictionary: {title}, step {step.step} of {step.steps}")
+
+        found = train_dictionary(pairs, dataclasses.replace(effort.recipe, seed=effort.seed), state, told)
+        with replaced(file) as scratch:
+            found.save(scratch)
+        state.unlink(missing_ok=True)
+    return Dictionary.load(file)
+
+
+def _write_labels(labels: LabelSet, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(file) as scratch:
+        save_labels(labels, scratch)
+
+
+def _lexicon(program: Program, fit: Corpus) -> Lexicon:
+    plain = survey(fit)
+    return plain.with_clusters(named_clusters(fit, _embedding(program).numpy(), plain))
+
+
+def _embedding(program: Program) -> torch.Tensor:
+    """The table of the first embedding of the program. Raises BadInput where there is none."""
+    for function in program.functions.values():
+        for node in function.reading("weights").body.nodes:
+            tables = [leaf.name for leaf in node.args if isinstance(leaf, Weight)]
+            if node.op == "embedding" and tables:
+                return program.weights[tables[0]].detach().float()
+    raise BadInput(f"{program.source}: it looks no ids up in an embedding; words are for language models")
+
+
+# ---- attention: heads as rules
+
+
+def _ruled(program: Program, fit: Corpus, place: Path, effort: Effort, say: Say) -> tuple[HeadRule, ...]:
+    folder = place / "heads"
+    if not folder.is_dir():
+        say("heads: capture where they look")
+        captured = capture_heads(program, fit, seed=effort.seed)
+        say(f"heads: fit the rules of {len(captured.names)}")
+        heads = fit_heads(captured, grammar_of(fit), dataclasses.replace(effort.course, seed=effort.seed))
+        made = folder.with_name("heads.part")
+        save_heads(heads.rules(), made)
+        made.replace(folder)
+    return load_heads(folder)

@@ -1,0 +1,103 @@
+"""Describing a tiny language model, from the model and a text to a program that runs on words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid.data.corpus import Corpus
+from pellucid.describing import Effort, describe
+from pellucid.dictionaries.training import Recipe
+from pellucid.errors import BadInput
+from pellucid.words.heads.fitting import Course
+from pellucid.words.labels.grow import Growth
+from pellucid.words.reading.tune import Tuning
+
+VOCABULARY = 40
+LITTLE = Effort(
+    recipe=Recipe(latents=16, active=4, epochs=2, batch=64),
+    growth=Growth(leaves=4),
+    course=Course(steps=10, windows=4),
+    tuning=Tuning(steps=4, windows=4, every=2),
+    threads=1,
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=32,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rng = np.random.default_rng(0)
+    pieces = ("<s>", *(f" w{i}" for i in range(1, VOCABULARY - 2)), ".", ",")
+    ids = rng.integers(1, VOCABULARY, (80, 16))
+    ids[:, 0] = 0
+    return Corpus(ids, pieces, beginning=0)
+
+
+@pytest.fixture(scope="module")
+def described(model, corpus, tmp_path_factory):
+    output = tmp_path_factory.mktemp("described") / "out"
+    said = []
+    return describe(model, corpus, output=output, effort=LITTLE, progress=said.append), output, said
+
+
+def test_the_program_stays_exact(described, model, corpus):
+    program, _, _ = described
+    ids = torch.from_numpy(corpus.ids[:4])
+    with torch.no_grad():
+        wanted = model(ids).logits
+    assert torch.allclose(program.run(ids, reading="weights"), wanted, atol=1e-4)
+    assert torch.allclose(program(ids), wanted, atol=1e-4)
+
+
+def test_it_runs_on_words_which_is_something_else(described, corpus):
+    program, _, _ = described
+    ids = torch.from_numpy(corpus.ids[:4])
+    words = program.run(ids, reading="words")
+    assert torch.isfinite(words).all()
+    assert not torch.allclose(words, program(ids), atol=1e-3)
+    kinds = {name: [reading.kind for reading in function.readings] for name, function in program.functions.items()}
+    assert "words" in kinds["model.layers.1.mlp.dictionary"]
+    assert "words" in kinds["model.layers.0.self_attn"]
+
+
+def test_all_that_was_found_is_in_files(described):
+    _, output, _ = described
+    found = {str(path.relative_to(output)) for path in (output / "words").rglob("*") if path.is_file()}
+    assert "words/labels/model.layers.1.mlp.json" in found
+    assert "words/dictionaries/model.layers.0.mlp.safetensors" in found
+    assert {path.name for path in output.iterdir()} >= {"program.py", "program.json", "weights.safetensors", "words"}
+
+
+def test_a_second_call_makes_nothing_anew(described, model, corpus):
+    program, output, said = described
+    again = []
+    second = describe(model, corpus, output=output, effort=LITTLE, progress=again.append)
+    assert any("fit the rules" in line for line in said)
+    assert not any(word in line for line in again for word in ("dictionary:", "labels:", "heads:"))
+    assert all(torch.equal(program.weights[name], second.weights[name]) for name in program.weights)
+
+
+def test_another_text_or_effort_does_not_go_into_the_same_directory(described, model, corpus):
+    _, output, _ = described
+    for text, effort in ((corpus.rows(slice(0, 60)), LITTLE), (corpus, replace(LITTLE, seed=1))):
+        with pytest.raises(BadInput, match="made from another"):
+            describe(model, text, output=output, effort=effort)
+
+
+def test_a_text_of_another_vocabulary_is_refused(model, corpus, tmp_path):
+    with pytest.raises(BadInput, match="own tokenizer"):
+        describe(model, Corpus(corpus.ids % 9, corpus.pieces[:10], 0), output=tmp_path / "out", effort=LITTLE)
