@@ -1,4 +1,4 @@
-"""What the tests of dictionaries share: a small random Llama as a program, planted sparse pairs, dictionaries at random."""
+"""What the tests of dictionaries share: a small random Llama, planted sparse pairs, dictionaries at random."""
 
 from __future__ import annotations
 

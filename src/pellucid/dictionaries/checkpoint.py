@@ -32,7 +32,7 @@ def load_state(file: Path, told: str) -> dict[str, torch.Tensor] | None:
     try:
         with safe_open(str(file), framework="pt") as opened:
             mark = (opened.metadata() or {}).get("of")
-            state = {name: opened.get_tensor(name) for name in opened.keys()}
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise BadInput(f"the state {file} cannot be read ({error}); delete it to start again") from error
     if mark != _mark(told):

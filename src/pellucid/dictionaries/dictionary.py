@@ -124,7 +124,7 @@ class Dictionary:
         try:
             with safe_open(str(file), framework="pt") as opened:
                 facts = json.loads((opened.metadata() or {})["dictionary"])
-                tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
+                tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
             jumps = facts["activation"] == "jumprelu"
             activation = JumpReLU(tensors["thresholds"]) if jumps else TopK(int(facts["k"]))
             return Dictionary(facts["kind"], activation, *(tensors[name] for name in _TENSORS))

@@ -1,4 +1,4 @@
-"""What dictionaries are trained on: the values that functions take and give at every position of a corpus but the first.
+"""What dictionaries are trained on: what functions take and give at every position of a corpus but the first.
 
 Half precision, in memory or in files that are mapped: 300,000 positions of 288 values take 170 MB a side.
 """
