@@ -30,14 +30,15 @@ def topk_loss(
 ) -> tuple[torch.Tensor, Int[torch.Tensor, " latents"]]:
     """Loss of a batch and how often each latent was active in it."""
     encoder, bias, decoder = parameters["encoder"], parameters["encoder_bias"], parameters["decoder"]
-    values, ids = _Largest.apply(x, encoder, bias, k)
+    values, ids = _Largest.apply(x, encoder, bias, k)  # type: ignore[no-untyped-call]
     written = F.embedding_bag(ids, decoder, per_sample_weights=values, mode="sum") + parameters["decoder_bias"]
     missed = y - written
     loss = missed.square().sum(-1).mean()
     fired = torch.bincount(ids.flatten()[values.flatten() > 0], minlength=len(encoder))
     dead = silent.nonzero().flatten()
     if len(dead):
-        values, ids = _Largest.apply(x, encoder[dead], bias[dead], min(len(dead), AUXILIARY_LATENTS, 2 * k))
+        most = min(len(dead), AUXILIARY_LATENTS, 2 * k)
+        values, ids = _Largest.apply(x, encoder[dead], bias[dead], most)  # type: ignore[no-untyped-call]
         guess = F.embedding_bag(ids, decoder[dead], per_sample_weights=values, mode="sum")
         left = missed.detach()
         loss = loss + AUXILIARY * (left - guess).square().sum() / left.square().sum().clamp(min=1e-12)
@@ -50,9 +51,10 @@ def jump_loss(
     """Loss of a batch and how often each latent was active in it; `weight` is that of the penalty."""
     raw = F.linear(x, parameters["encoder"], parameters["encoder_bias"])
     thresholds = parameters["log_thresholds"].exp()
-    latents = _Jump.apply(raw, thresholds, bandwidth)
+    latents = _Jump.apply(raw, thresholds, bandwidth)  # type: ignore[no-untyped-call]
     written = latents @ parameters["decoder"] + parameters["decoder_bias"]
-    active = _Step.apply(raw, thresholds, bandwidth).sum(-1).mean()
+    steps = _Step.apply(raw, thresholds, bandwidth)  # type: ignore[no-untyped-call]
+    active = steps.sum(-1).mean()
     loss = (y - written).square().sum(-1).mean() + weight * (active / target - 1).square()
     return loss, (latents.detach() > 0).sum(0)
 

@@ -45,7 +45,9 @@ def logits_with(program: Program, ids: Ids, changes: Mapping[str, Change]) -> Lo
         return (torch.cat([first, changes[name](x, whole)[:, 1:]], dim=1),)
 
     scope = Scope(program.weights, call)
-    return call(program.entry, [ids])[0]
+    (logits, *_) = call(program.entry, [ids])
+    assert isinstance(logits, torch.Tensor)
+    return logits
 
 
 def as_change(dictionary: Dictionary) -> Change:

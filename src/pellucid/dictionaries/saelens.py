@@ -20,7 +20,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from pellucid.dictionaries.dictionary import Dictionary, JumpReLU, TopK
+from pellucid.dictionaries.dictionary import Dictionary, JumpReLU, Kind, TopK
 from pellucid.errors import BadInput
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -173,5 +173,5 @@ def _made(config: Mapping[str, Any], tensors: Tensors) -> Dictionary:
     else:
         given = tensors["threshold"] if "jumprelu" in architecture else torch.zeros(len(encoder))
         activation = JumpReLU(given.relu())
-    kind = "transcoder" if transcodes else "autoencoder"
+    kind: Kind = "transcoder" if transcodes else "autoencoder"
     return Dictionary(kind, activation, encoder, bias, decoder, tensors["b_dec"])
