@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
+from pellucid.data.corpus_files import read_corpus
 from pellucid.dictionaries.dictionary import Dictionary
 from pellucid.dictionaries.install import install
 from pellucid.dictionaries.pairs import Pairs, capture_pairs
@@ -34,6 +35,7 @@ from pellucid.ir.graph import Weight
 from pellucid.ir.program import Program
 from pellucid.lift.load import Network, load
 from pellucid.lift.trace import trace
+from pellucid.lift.vocabulary import beginning_of, encode_bare, pieces_of
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
 from pellucid.words.heads.capture import capture_heads
@@ -74,6 +76,12 @@ class Effort:
     tuning: Tuning | None = field(default_factory=Tuning)
     threads: int = 2
     seed: int = 0
+
+
+def effort_of(*, latents: int = 1536, tuned: bool = True, seed: int = 0) -> Effort:
+    """An effort with some of its numbers given; a latent in 64 is active at a position."""
+    recipe = Recipe(latents=latents, active=max(1, latents // 64))
+    return Effort(recipe=recipe, tuning=Tuning(seed=seed) if tuned else None, seed=seed)
 
 
 def describe(
@@ -124,6 +132,28 @@ def describe(
     say("emit")
     emit(program, output)
     return program
+
+
+def read_text(
+    model: nn.Module | Network | str | PathLike[str], file: str | PathLike[str], context: int, tokens: int | None = None
+) -> Corpus:
+    """A text file as windows of a model's own ids, by its own tokenizer.
+
+    Args:
+        context: tokens of a window.
+        tokens: how many to take at most.
+
+    Raises:
+        BadInput: the model has no tokenizer, or the file is no text that fills a few windows.
+    """
+    network = load(model)
+    tokenizer = network.tokenizer
+    if tokenizer is None:
+        raise BadInput(f"{network.source}: it has no tokenizer; give a folder that has one, or a Corpus from Python")
+    pieces = pieces_of(tokenizer, network.vocabulary or tokenizer.vocabulary)
+    return read_corpus(
+        file, lambda text: encode_bare(tokenizer, text), pieces, context, beginning_of(tokenizer), tokens
+    )
 
 
 def _program(network: Network, corpus: Corpus, say: Say) -> Program:
