@@ -60,22 +60,42 @@ def activations_of(dense: Float[np.ndarray, "positions units"]) -> Activations:
 def activations_of_top(
     units: Int[np.ndarray, "positions k"], values: Float[np.ndarray, "positions k"], count: int
 ) -> Activations:
-    """Activations from the few units that are active at each position.
+    """Activations of `count` units from the few that are active at each position.
 
     Raises:
-        BadInput: shapes differ, a unit is out of range or named twice at a position, or a value is not finite.
+        BadInput: shapes differ, a unit is out of range or active twice at a position, or a value is not finite.
     """
-    if units.shape != values.shape or units.ndim != 2 or (units.size and not 0 <= units.min() <= units.max() < count):
+    if units.shape != values.shape:
+        raise BadInput(f"activations: {units.shape} units do not fit {values.shape} values; give one value for each")
+    places = np.repeat(np.arange(len(units)), units.shape[1])
+    return activations_of_entries(places, units.ravel(), values.ravel(), len(units), count)
+
+
+def activations_of_entries(
+    places: Int[np.ndarray, " entries"],
+    units: Int[np.ndarray, " entries"],
+    values: Float[np.ndarray, " entries"],
+    positions: int,
+    count: int,
+) -> Activations:
+    """Activations of `count` units from single entries in any order; zeros are dropped.
+
+    Raises:
+        BadInput: lengths differ, a unit or position is out of range or an entry stands twice, or a value is not finite.
+    """
+    fits = len(places) == len(units) == len(values)
+    for numbers, end in ((places, positions), (units, count)):
+        fits = fits and (len(numbers) == 0 or 0 <= numbers.min() <= numbers.max() < end)
+    if not fits:
         raise BadInput(
-            f"activations: units {list(units.shape)}, values {list(values.shape)} of {count} units do not fit"
+            f"activations: entries outside of {count} units at {positions} positions; check how they are laid"
         )
     if not np.isfinite(values).all():
         raise BadInput("activations: some are not finite; capture them again in single precision")
     kept = values != 0
-    places = np.nonzero(kept)[0]
-    found = _sorted(places, units[kept], values[kept], len(units), count)
-    repeated = (np.diff(found.places) == 0) & (np.diff(np.repeat(np.arange(count), np.diff(found.start))) == 0)
-    if repeated.any():
+    found = _sorted(places[kept], units[kept], values[kept], positions, count)
+    of = np.repeat(np.arange(count), np.diff(found.start))
+    if ((np.diff(found.places) == 0) & (np.diff(of) == 0)).any():
         raise BadInput("activations: a unit stands twice at one position; name it once")
     return found
 

@@ -1,8 +1,8 @@
-"""Named clusters of tokens: by their form, and by their embedding at several sizes; a name that does not fit is no name.
+"""Named clusters of tokens: by their form, and by their embedding at several sizes, if a name can be found that fits.
 
 Clusters of the embedding are found by spherical k-means (Dhillon & Modha 2001) over the tokens of a corpus. Such a
-cluster is named by its most typical members, "like girl, boy, woman", and the name is checked: from these members alone,
-by closeness to their mean, the other members have to be told from all other tokens (area under the ROC curve), and no
+cluster is named by its most typical members, "like girl, boy, woman", and the name is checked: from these alone, by
+closeness to their mean, the other members have to be told from all other tokens (area under the ROC curve), and no
 cluster of the same size may fit the name better than its own. Clusters without a fitting name are dropped, and so is
 one that has the members of another.
 """
@@ -44,7 +44,10 @@ class Naming:
 
 
 def named_clusters(
-    corpus: Corpus, embedding: Float[np.ndarray, "vocabulary width"], lexicon: Lexicon, naming: Naming = Naming()  # noqa: B008
+    corpus: Corpus,
+    embedding: Float[np.ndarray, "vocabulary width"],
+    lexicon: Lexicon,
+    naming: Naming = Naming(),
 ) -> dict[str, tuple[int, ...]]:
     """The clusters of the tokens that occur in a corpus, by name: ids, ascending.
 
@@ -72,7 +75,7 @@ def named_clusters(
 
 
 def _keep(found: dict[str, tuple[int, ...]], name: str, ids: tuple[int, ...], naming: Naming) -> None:
-    """Put a cluster to the others unless it is too small or the same as one of them; a name used twice is taken back."""
+    """Put a cluster to the others unless it is too small, or the same as one of them by members or by name."""
     members = set(ids)
     if len(ids) < naming.smallest or name in found:
         return
@@ -158,8 +161,9 @@ def _fitting(
         members = np.flatnonzero(dealt == cluster)
         if len(members) < naming.smallest:
             continue
-        typical = _typical(rows, weights, members, naming.examples)
-        if not _name_fits(rows, dealt, cluster, typical, naming):
+        texts = [bare(lexicon.pieces[i]) for i in used[members]]
+        typical = _typical(rows, weights, members, texts, naming.examples)
+        if not name_fits(rows, dealt, cluster, typical, naming):
             continue
         name = "like " + ", ".join(bare(lexicon.pieces[used[i]]) for i in typical)
         twice |= {name} & set(names)
@@ -171,15 +175,17 @@ def _typical(
     rows: Float[np.ndarray, "tokens width"],
     weights: Int[np.ndarray, " tokens"],
     members: Int[np.ndarray, " members"],
+    texts: Sequence[str],
     count: int,
 ) -> Int[np.ndarray, " typical"]:
-    """The members that stand for a cluster: frequent and close to its centre."""
+    """The members that stand for a cluster: frequent, close to its centre, and of different texts."""
     centre = rows[members].mean(axis=0)
     order = np.argsort(-(rows[members] @ centre) * np.log1p(weights[members]), kind="stable")
-    return members[order[:count]]
+    first = {texts[i].casefold(): int(i) for i in order[::-1]}
+    return members[[i for i in order if first[texts[i].casefold()] == i][:count]]
 
 
-def _name_fits(
+def name_fits(
     rows: Float[np.ndarray, "tokens width"],
     dealt: Int[np.ndarray, " tokens"],
     cluster: int,
