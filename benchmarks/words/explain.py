@@ -167,7 +167,8 @@ def table(outcome: Outcome, folder: Path, replies: Path, name: str, kind: str, a
         resumed(outcome, replies, rows, again),
         "First labels: "
         + "; ".join(
-            f"“{row['label']}” beside `{label[:90]}`" for row, label in zip(rows[:6], trees["labels"], strict=False)
+            f"“{str(row['label'])[:60]}” beside `{label[:90]}`"
+            for row, label in zip(rows[:6], trees["labels"], strict=False)
         ),
     ]
 

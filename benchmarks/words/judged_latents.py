@@ -23,7 +23,7 @@ from shared import say
 import pellucid
 from pellucid.data.corpus import Corpus, split_corpus
 from pellucid.dictionaries.dictionary import Dictionary
-from pellucid.dictionaries.pairs import capture_pairs
+from pellucid.dictionaries.pairs import Pairs, capture_pairs
 from pellucid.dictionaries.training import Recipe, train_dictionary
 from pellucid.ir.program import Program
 from pellucid.modules.partition import partition
@@ -51,11 +51,10 @@ def prepare(folder: Path, count: int, given: Path | None = None) -> str:
     lexicon = survey(parts.fit)
     arrays: dict[str, list[np.ndarray]] = {name: [] for name in ("describe", "verify", "tree describe", "tree verify")}
     names, trees, seconds = list[str](), list[str](), 0.0
+    pairs = {name: capture_pairs(program, functions, getattr(parts, name)) for name in ("fit", "describe", "verify")}
     for number, function in enumerate(functions):
-        dictionary = dictionary_of(program, function, parts.fit, given or folder.parent)
-        acts = {
-            name: active(program, function, dictionary, getattr(parts, name)) for name in ("fit", "describe", "verify")
-        }
+        dictionary = dictionary_of(function, pairs["fit"][function], given or folder.parent)
+        acts = {name: active(dictionary, found[function], getattr(parts, name)) for name, found in pairs.items()}
         chosen = drawn(acts, len(range(number, count, len(functions))), SEED + number)
         few = {name: values[:, :, chosen] for name, values in acts.items()}
         table = activations_of(few["fit"].reshape(-1, len(chosen)))
@@ -88,19 +87,18 @@ def traced(corpus: Corpus) -> Program:
     return structure(graph, partition(graph))
 
 
-def dictionary_of(program: Program, function: str, corpus: Corpus, folder: Path) -> Dictionary:
+def dictionary_of(function: str, pairs: Pairs, folder: Path) -> Dictionary:
     """The transcoder of an MLP: given, kept, or trained for a few epochs."""
     file = folder / f"{function}.safetensors"
     if not file.is_file():
-        pairs = capture_pairs(program, [function], corpus)[function]
         train_dictionary(pairs, Recipe(epochs=EPOCHS, seed=SEED)).save(file)
         say(f"{function}: transcoder trained")
     return Dictionary.load(file)
 
 
-def active(program: Program, function: str, dictionary: Dictionary, corpus: Corpus) -> Active:
+def active(dictionary: Dictionary, pairs: Pairs, corpus: Corpus) -> Active:
     """The latents at every position, zero at the first."""
-    inputs, _ = capture_pairs(program, [function], corpus)[function].rows(slice(None))
+    inputs, _ = pairs.rows(slice(None))
     windows, context = corpus.ids.shape
     found = np.zeros((windows, context, dictionary.latents), np.float32)
     with torch.no_grad():

@@ -118,7 +118,7 @@ def test_a_reply_in_the_text_cannot_know_the_key():
 
 @pytest.mark.parametrize("label", [
     "two\nlines", "zero\u200bwidth", "\u202eturned", "\x1b[31mred", "", " ", "!?", "x" * 161, "<data 1234>", "...",
-    7, None, ["a"], {"label": "a"}, "your words", "The word after 'very'",
+    7, None, ["a"], {"label": "a"}, "your words", "'Hot', 'proud' and other words right after 'very'",
 ])  # fmt: skip
 def test_labels_that_are_no_labels_are_missing(label, tmp_path):
     def reply(body):

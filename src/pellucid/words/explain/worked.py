@@ -8,7 +8,7 @@ from pellucid.words.explain.evidence import Context
 
 WORKED_UNITS = (
     (
-        "the word after 'very'",
+        "'hot', 'proud' and other words right after 'very'",
         (
             ("strongest", ("The soup was very hot/10 today .", "Tim felt very proud/9 of it .")),
             ("middle", ("It was a very old/6 tree .",)),
