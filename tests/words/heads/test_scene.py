@@ -33,6 +33,8 @@ def test_relations_hold_where_they_should():
     assert relation("both after the same token") == [(6, 2), (7, 3), (9, 1)]
     assert (6, 1) in relation("the token before the query")
     assert relation("one sentence back") == [(i, j) for i in range(5, 10) for j in range(5)]
+    assert relation("same sentence") == [(i, j) for i in range(10) for j in range(10) if (i > 4) == (j > 4)]
+    assert relation("two sentences back") == []
     assert relation("another text") == [(i, j) for i in (8, 9) for j in range(8)]
 
 
