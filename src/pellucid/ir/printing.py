@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pellucid.ir.expressions import broken
 from pellucid.ir.graph import Block, Node, ValueType, calls_made, weights_read
+from pellucid.ir.ledger import weights_left
 from pellucid.ir.likeness import Likeness, Variant, likeness_of
 from pellucid.ir.naming import GENERIC, all_nodes, given_name, relative, types_in
 from pellucid.ir.notes import ReadingKind
@@ -150,7 +151,7 @@ def _typed(name: str, kind: ValueType | None) -> str:
 
 
 def _size(program: Program, name: str) -> str:
-    everything, left = set(_weights_below(program, name, "weights")), set(_weights_below(program, name, None))
+    everything, left = set(_weights_below(program, name, "weights")), weights_left(program, name)
     count = sum(program.weights[weight].numel() for weight in everything)
     remaining = min(count, sum(program.weights[weight].numel() for weight in left))
     share = f", {remaining / count:.1%} still weights" if count else ""

@@ -126,3 +126,16 @@ def test_words_that_do_not_fit_are_refused() -> None:
         install_words(PROGRAM, Words({}, WORDS.rules[1:2]))
     with pytest.raises(BadInput, match="no function"):
         install_words(PROGRAM, Words({"layers.7.mlp": labels}))
+
+
+def test_the_ledger_counts_what_words_save_and_not_the_words_themselves(installed: Program) -> None:
+    """Encoders (2 x 40) and MLPs (2 x 192) are no longer read; table, outputs of heads and decoders are."""
+    ledger = choose(installed).ledger
+    assert ledger.parameter_count == 912
+    assert ledger.share("words") == pytest.approx(464 / 912)
+    assert ledger.share("weights") == pytest.approx(448 / 912)
+    assert ledger.share("words", by="units") == pytest.approx(50 / 120)
+    assert ledger.share("code") == 0.0
+    exact = installed.ledger
+    assert (exact.share("weights"), exact.share("words", by="units")) == (1.0, 0.0)
+    assert "49.1% still weights, 0.0% code, 50.9% words" in choose(installed).text(0)
