@@ -3,7 +3,7 @@
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,47 +34,51 @@ def _slot(ids: Array, marks: Sequence[Array], absent: int, name: str) -> Array:
     first, plus, second = name.partition("+")
     if plus:
         return _slot(ids, marks, absent, first) * (absent + 1) + _slot(ids, marks, absent, second)
-    letter, ending, spaced, function, mute, ends, capital, line, quotes, begins = marks
+    steps = {"current": 0, "previous": 1, "two back": 2, "three back": 3}
+    if name in steps:
+        return np.pad(ids, ((0, 0), (steps[name], 0)), constant_values=absent)[:, : ids.shape[1]]
+    if name == "place":
+        return _distance_class(marks[9] > 0)
+    if name == "place in sentence":
+        return _distance_class(_begins_sentence(marks))
+    if name == "quoted":
+        return _quoted(marks[8], marks[7] > 0)
+    return _shown(ids, _places(ids, marks, name), absent)
+
+
+def _begins_word(marks: Sequence[Array]) -> Array:
+    letter, ending, spaced = marks[:3]
     follows = np.pad(ending[:, :-1], ((0, 0), (1, 0)))
-    word = (letter > 0) & ((spaced > 0) | (follows == 0))
-    content = word & (function == 0)
-    loud = mute == 0
-    sentence = loud & (_last(loud, 1) <= _last(ends > 0, 1))
-    named = _last(word & (capital > 0) & ~sentence, 1)
-    start = np.where(loud, _last(word, 0), -1)
-    before = np.where(start < 0, _last(word, 1), _one_before(word, start))
-    nouns = [_last(content, 1)]
-    nouns += [_one_before(content, nouns[0])]
-    nouns += [_one_before(content, nouns[1])]
+    return (letter > 0) & ((spaced > 0) | (follows == 0))
 
-    def back(steps: int) -> Array:
-        return np.pad(ids, ((0, 0), (steps, 0)), constant_values=absent)[:, : ids.shape[1]]
 
-    def at(places: Array) -> Array:
-        return _shown(ids, places, absent)
+def _begins_sentence(marks: Sequence[Array]) -> Array:
+    inside = marks[4] == 0
+    return inside & (_last(inside, 1) <= _last(marks[5] > 0, 1))
 
-    known: dict[str, Callable[[], Array]] = {
-        "current": lambda: ids,
-        "previous": lambda: back(1),
-        "two back": lambda: back(2),
-        "three back": lambda: back(3),
-        "content": lambda: at(nouns[0]),
-        "second content": lambda: at(nouns[1]),
-        "third content": lambda: at(nouns[2]),
-        "after last time": lambda: at(_following(_earlier(ids))),
-        "word": lambda: at(start),
-        "word before": lambda: at(before),
-        "sentence start": lambda: at(_last(sentence, 0)),
-        "name": lambda: at(named),
-        "name end": lambda: at(_following(named)),
-        "punctuation": lambda: at(_last(mute > 0, 1)),
-        "place": lambda: _distance_class(begins > 0),
-        "place in sentence": lambda: _distance_class(sentence),
-        "quoted": lambda: _quoted(quotes, line > 0),
-    }
-    if name not in known:
-        raise ValueError(f"no slot is called {name!r}")
-    return known[name]()
+
+def _places(ids: Array, marks: Sequence[Array], name: str) -> Array:
+    """The place whose token a slot shows."""
+    word, mute = _begins_word(marks), marks[4] > 0
+    if name in ("content", "second content", "third content"):
+        content = word & (marks[3] == 0)
+        places = _last(content, 1)
+        for _ in range(("content", "second content", "third content").index(name)):
+            places = _one_before(content, places)
+        return places
+    if name in ("word", "word before"):
+        start = np.where(mute, -1, _last(word, 0))
+        return start if name == "word" else np.where(start < 0, _last(word, 1), _one_before(word, start))
+    if name in ("name", "name end"):
+        places = _last(word & (marks[6] > 0) & ~_begins_sentence(marks), 1)
+        return places if name == "name" else _following(places)
+    if name == "after last time":
+        return _following(_earlier(ids))
+    if name == "sentence start":
+        return _last(_begins_sentence(marks), 0)
+    if name == "punctuation":
+        return _last(mute, 1)
+    raise ValueError(f"no slot is called {name!r}")
 
 
 def _last(mask: Array, back: int) -> Array:
