@@ -69,7 +69,6 @@ def test_other_files_are_refused(tmp_path):
         ({"activation": JumpReLU(torch.zeros(3))}, "thresholds of shape"),
         ({"activation": JumpReLU(torch.full((30,), -1.0))}, "negative"),
         ({"activation": JumpReLU(torch.full((30,), float("nan")))}, "no number"),
-        ({"kind": "transformer"}, "kind"),
         ({"kind": "autoencoder", "encoder": torch.zeros(30, 5)}, "autoencoder of 5"),
     ],
 )

@@ -47,17 +47,17 @@ class Dictionary:
     """A dictionary, float32; see the module.
 
     Attributes:
-        encoder: what each latent reads, in units of one over the input's.
-        decoder: what each latent writes; of norm 1 where it was trained here, so that a latent is a length in the
-            output's space.
+        encoder: [latents, in], what each latent reads; encoder_bias [latents].
+        decoder: [latents, out], what each latent writes; of norm 1 where it was trained here, so that a latent is a
+            length in the output's space; decoder_bias [out].
     """
 
     kind: Kind
     activation: Activation
-    encoder: Float[torch.Tensor, "latents in"]
-    encoder_bias: Float[torch.Tensor, " latents"]
-    decoder: Float[torch.Tensor, "latents out"]
-    decoder_bias: Float[torch.Tensor, " out"]
+    encoder: Float[torch.Tensor, "_ _"]
+    encoder_bias: Float[torch.Tensor, " _"]
+    decoder: Float[torch.Tensor, "_ _"]
+    decoder_bias: Float[torch.Tensor, " _"]
 
     def __post_init__(self) -> None:
         latents, out = self.encoder.shape[0], self.decoder.shape[-1]

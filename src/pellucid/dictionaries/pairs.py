@@ -20,7 +20,7 @@ from pellucid.errors import BadInput
 from pellucid.ir.interpret import Values, run_functions
 from pellucid.ir.program import Program
 
-Side = Float[np.ndarray, "positions width"]
+Side = Float[np.ndarray, "_ _"]
 LARGEST = 65_504.0
 """Half precision ends here."""
 
