@@ -27,7 +27,8 @@ EACH, LENGTH = 5, 16
 SHUFFLED, SIMULATED, COMPARED = 30, 12, 24
 """So many latents are also judged by a shuffled label, simulated (both ways), and judged by delphi's protocol."""
 
-TIMEOUT = 300.0
+TIMEOUT = 900.0
+"""Seconds for one call: a busy machine reads a prompt slowly."""
 
 
 def evidence_of(data: Any, count: int) -> list[UnitEvidence]:
