@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import nn
 
 from pellucid.errors import BadInput
@@ -57,6 +57,53 @@ def divide(units: UnitGraph, parts: int, seed: int = 0) -> Division:
             f"the network falls into {found.count} of {parts} parts; ask for fewer, or train it longer first"
         )
     return Division(found.labels, found.null.z if found.null else float("nan"))
+
+
+def evened(units: UnitGraph, division: Division) -> Division:
+    """The division nearby whose regions have as many units of each block as one another.
+
+    Block after block, units with the clearest pull beyond expectation choose first, until regions are full; this goes
+    on while regions keep more together. The pattern of an attention head goes where its head goes.
+    """
+    used = connected(units)
+    graph = corrected(units.adjacency[used][:, used].tocsr(), units.block_of[used])
+    best, quality, labels = division.labels, -np.inf, division.labels.copy()
+    for _ in range(_ROUNDS):
+        for block, *following in _led(units):
+            pulls = np.zeros((units.size, division.count))
+            for region in range(division.count):
+                pulls[used, region] = graph.times((labels[used] == region).astype(float))
+            labels[block] = _seated(pulls[block] + sum(pulls[other] for other in following))
+            for other in following:
+                labels[other] = labels[block]
+        after = modularity(graph, labels[used])
+        if after <= quality + 1e-12:
+            break
+        best, quality = labels.copy(), after
+    return Division(best, division.z)
+
+
+def _led(units: UnitGraph) -> list[list[slice]]:
+    """The nodes of each block, with those of its patterns behind those of heads."""
+    nodes = {block.name: slice(*units.starts[b : b + 2]) for b, block in enumerate(units.blocks)}
+    led = {name: name.removesuffix(".pattern") for name in nodes if name.removesuffix(".pattern") in nodes}
+    return [
+        [nodes[name], *(nodes[other] for other, head in led.items() if head == name and other != name)]
+        for name in nodes
+        if led.get(name, name) == name
+    ]
+
+
+def _seated(pulls: Float[np.ndarray, "units regions"]) -> Int[np.ndarray, " units"]:
+    """A region for each unit, as many units for each as can be; those with the clearest preference choose first."""
+    size, count = pulls.shape
+    room = np.array([size // count + (region < size % count) for region in range(count)])
+    ordered = np.sort(pulls, 1)
+    labels = np.zeros(size, dtype=np.int64)
+    for unit in np.argsort(ordered[:, -2] - ordered[:, -1], kind="stable"):
+        labels[unit] = np.argmax(np.where(room > 0, pulls[unit], -np.inf))
+        room[labels[unit]] -= 1
+    return labels
 
 
 def given(labels: Int[np.ndarray, " units"], size: int) -> Division:

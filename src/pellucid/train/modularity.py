@@ -20,7 +20,7 @@ from pellucid.errors import BadInput
 from pellucid.ir.graph import Weight, leaves
 from pellucid.lift.trace import trace
 from pellucid.train.allotment import Side, allotted, keep_apart, sides_of
-from pellucid.train.division import Division, divide, given, live_units, settle
+from pellucid.train.division import Division, divide, evened, given, live_units, settle
 from pellucid.train.layers import Layer, layers_of
 from pellucid.train.streams import add_stream_gradient, crossed, live_plan, passages_of, shares
 from pellucid.train.weights import Mask, add_cut_gradient, cut, interface, means, shrink_crossing
@@ -47,6 +47,7 @@ class Modularity:
         start: steps before the partition is found.
         every: steps after which units may change their region.
         pairs: pairs of blocks that meet in a residual stream to take a gradient of, each step.
+        even: whether regions have equally many units of each block.
         seed: of the null model.
 
     Raises:
@@ -65,6 +66,7 @@ class Modularity:
         start: int = 0,
         every: int = 100,
         pairs: int = 16,
+        even: bool = False,
         seed: int = 0,
     ) -> None:
         if not (0 <= strength < float("inf") and 0 <= decay < float("inf")):
@@ -80,7 +82,7 @@ class Modularity:
         if not self.layers and not self.passages:
             raise BadInput("the network has no weights between two layers of units; there is nothing to train apart")
         self.start, self.every, self.pairs, self.seed = start, every, min(pairs, len(self.passages)), seed
-        self.steps, self.severed = 0, False
+        self.steps, self.severed, self.even = 0, False, even
         self.blocks = live_units(self.graph, model).blocks
         self.division: Division | None = None
         self._masks: tuple[Mask, ...] = ()
@@ -131,10 +133,8 @@ class Modularity:
     def refresh(self) -> None:
         """Find the partition, or let units change their region."""
         units = live_units(self.graph, self.model)
-        if self.division is None:
-            self._take(divide(units, self.parts, self.seed))
-        else:
-            self._take(settle(units, self.division))
+        found = divide(units, self.parts, self.seed) if self.division is None else settle(units, self.division)
+        self._take(evened(units, found) if self.even else found)
 
     def adopt(self, labels: Int[np.ndarray, " units"]) -> None:
         """Take a partition from outside: a label from 0 for each unit of `units`, -1 for nobody's.

@@ -77,7 +77,7 @@ class Run:
         example = task.batch(torch.Generator().manual_seed(0), 2)[0]
         self.modularity = Modularity(
             self.model, example, strength=plan.strength, decay=plan.decay, parts=plan.parts, every=plan.every,
-            pairs=plan.pairs, seed=seed,
+            pairs=plan.pairs, even=plan.even, seed=seed,
         )  # fmt: skip
         self.optimiser = torch.optim.AdamW(self.model.parameters(), plan.rate, weight_decay=0.0)
         self.step, self.loss = 0, math.nan

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from safetensors.torch import save_file
 from torch import nn
 
 from pellucid.errors import BadInput
 from pellucid.train.division import Division, divide, live_units
+from pellucid.train.handover import hand_over
 from pellucid.train.modularity import crossings
 from pellucid.train.regularisers import BrainInspired, NormalisedCut, Sparsity, TopShare
 from pellucid.train.run import Report, Run, evaluating
@@ -169,16 +171,20 @@ def train(
     assert best is not None
     if directory is not None:
         _write(best, directory)
+        hand_over(best.model, task, directory)
     return best
 
 
-def _dealt(run: Run) -> np.ndarray:
-    """The labels of a run in random order within each layer."""
+def _dealt(run: Run) -> Int[np.ndarray, " units"]:
+    """The labels of a run in random order within each layer; the pattern of a head goes with its head."""
     assert run.modularity.division is not None
-    labels = run.modularity.division.labels.copy()
     rng = np.random.default_rng([run.seed, run.restart])
     stops = np.cumsum([block.size for block in run.modularity.blocks])
-    return np.concatenate([rng.permutation(part) for part in np.split(labels, stops[:-1])])
+    parts: dict[str, np.ndarray] = {}
+    for block, part in zip(run.modularity.blocks, np.split(run.modularity.division.labels, stops[:-1]), strict=True):
+        head = parts.get(block.name.removesuffix(".pattern")) if block.kind == "pattern" else None
+        parts[block.name] = rng.permutation(part) if head is None else head
+    return np.concatenate([*parts.values()])
 
 
 def _measured(run: Run) -> Trained:

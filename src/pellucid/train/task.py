@@ -40,7 +40,7 @@ class Plan:
     """How a task is trained. Shares are of all steps.
 
     Attributes:
-        steps, batch, rate: of AdamW; the rate falls to zero over the last `cooling`.
+        steps, batch, rate: of AdamW; the rate rises over the first `warming` and falls to zero over the last `cooling`.
         sparsity: L1 of the warm-up; a weight loses `rate · sparsity` a step.
         kept: L1 afterwards.
         warm: share of steps after which the partition is found.
@@ -49,6 +49,7 @@ class Plan:
         every: steps after which units may change their region.
         pairs: pairs of blocks in a residual stream whose gradient is taken each step.
         parts: regions.
+        even: whether regions have equally many units of each block.
         restarts: runs from different weights, of which the one with the least task loss is taken.
         ncut, wires, share: of the baselines: factor of the normalised cut, factor of wire lengths, share of weights.
         saved, reported: steps between checkpoints, and between reports of progress.
@@ -57,6 +58,7 @@ class Plan:
     steps: int = 2400
     batch: int = 256
     rate: float = 6e-3
+    warming: float = 0.0
     cooling: float = 0.3
     sparsity: float = 0.2
     kept: float = 0.1
@@ -67,6 +69,7 @@ class Plan:
     every: int = 50
     pairs: int = 16
     parts: int = 2
+    even: bool = False
     restarts: int = 3
     ncut: float = 1.0
     wires: float = 0.6
@@ -92,5 +95,6 @@ class Plan:
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step."""
-        left = (self.steps - step) / self.steps
-        return self.rate * min(1.0, left / self.cooling if self.cooling else 1.0)
+        done, left = (step + 1) / self.steps, (self.steps - step) / self.steps
+        rising = done / self.warming if self.warming else 1.0
+        return self.rate * min(1.0, rising, left / self.cooling if self.cooling else 1.0)
