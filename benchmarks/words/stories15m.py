@@ -1,16 +1,17 @@
 """stories15M in words, end to end: dictionaries, labels, rules of heads, the network run on them, tuned, measured.
 
-Labels and rules are made on *fit*, constants tuned on *tune*, every figure is from *verify*. `--dictionaries FOLDER`
-and `--rules FOLDER` hold what is trained there where it is missing; `--windows N` says how much text there is.
+Everything is made by `pellucid.describing.describe`; every figure is from *verify*. `--output FOLDER` keeps what is
+done (the same call goes on from there); `--windows N` says how much text there is, `--steps N` how long to tune.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,130 +23,84 @@ from stories import corpus, network
 
 import pellucid
 from pellucid.data.corpus import CorpusParts, split_corpus
+from pellucid.describing import FOLDER, SETTLED, Effort, describe, effort_of
 from pellucid.dictionaries.dictionary import Dictionary
 from pellucid.dictionaries.install import install
-from pellucid.dictionaries.pairs import capture_pairs
-from pellucid.dictionaries.training import Recipe, train_dictionary
 from pellucid.ir.program import Program
-from pellucid.words.heads.capture import capture_heads
-from pellucid.words.heads.fitting import fit_heads
-from pellucid.words.heads.rule import HeadRule
-from pellucid.words.heads.saving import load_heads, save_heads
-from pellucid.words.heads.scene import grammar_of
-from pellucid.words.labels.activations import Activations, activations_of_entries
-from pellucid.words.labels.grow import Growth, grow
-from pellucid.words.labels.labelset import LabelSet
-from pellucid.words.labels.lexicon import survey
+from pellucid.words.heads.saving import load_heads
+from pellucid.words.labels.labelset import load_labels
 from pellucid.words.reading.install import Words, choose, install_words, parts_of
 from pellucid.words.reading.measure import Measured, dealt_to_others, groups, measure, of_another_text, window_losses
 from pellucid.words.reading.ngrams import fit_ngrams
 from pellucid.words.reading.settle import label_correlations, means, settle
-from pellucid.words.reading.tune import More, Tuning, tune
+from pellucid.words.reading.tune import More
 from pellucid.words.scores.intervals import bootstrapped_mean
 
-WINDOWS, EPOCHS, THREADS = 1536, 6, 2
-SETTLED, SCORED = 64, 48
-"""Windows of *fit* that means are taken of; windows of *verify* for figures of single parts."""
+WINDOWS, THREADS, SCORED = 1536, 2, 48
+"""Windows of text; threads; windows of *verify* for figures of single parts and of controls."""
 
-MINUTES, MLPS, WHOLE, AIM, MEDIAN = 30, 2.0, 3.58, 2.6, 0.6
+MINUTES, MEMORY, MLPS, AIM, MEDIAN = 30, 8, 2.0, 2.6, 0.6
 BAR = (
     f"every MLP clearly above mean and zero ablation, recovered ≥ {MEDIAN} at the median; all MLPs ≤ {MLPS}; whole"
-    f" network below the trigram model (aim {AIM}); ≤ {MINUTES} minutes on two cores"
+    f" network below the trigram model (aim {AIM}); ≤ {MINUTES} minutes on two cores, ≤ {MEMORY} GB"
 )
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where dictionaries and rules are kept."""
-
-    dictionaries: Path
-    rules: Path
 
 
 def main() -> int:
     given = options(
         __doc__, ("--seed", "of everything"), ("--windows", "how many windows of text"), ("--steps", "of tuning"),
-        ("--dictionaries", "folder of dictionaries"), ("--rules", "folder of rules"),
-        ("--more", "decoders or norms: tune these, too"),
+        ("--more", "decoders or norms: tune these, too"), ("--output", "folder of the description"),
     )  # fmt: skip
-    started, outcome, seed = time.monotonic(), Outcome(), int(given.seed or 0)
+    started, outcome = time.monotonic(), Outcome()
+    effort = effort_of(seed=int(given.seed or 0))
+    assert effort.tuning is not None
+    steps = int(given.steps or effort.tuning.steps)
+    more: tuple[More, ...] = (given.more,) if given.more else ()
+    effort = replace(effort, threads=THREADS, tuning=replace(effort.tuning, steps=steps, more=more))
     try:
-        parts, model = split_corpus(corpus(int(given.windows or WINDOWS), 0), seed), network()
+        texts, model = corpus(int(given.windows or WINDOWS), 0), network()
     except Absent as absent:
         say(f"skipped: {absent}")
         return 0
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
-        folders = Folders(Path(given.dictionaries or scratch), Path(given.rules or f"{scratch}/rules"))
-        before = described(program_of(model), parts, folders, seed)
-    steps: dict[str, int] = {"steps": int(given.steps)} if given.steps else {}
-    more: tuple[More, ...] = (given.more,) if given.more else ()
-    tuned = tune(before, parts.tune, replace(Tuning(seed=seed, more=more), **steps), report=lambda look: say(f"{look}"))
-    seconds = time.monotonic() - started
-    say(f"described in {seconds:.0f} s; kept constants of step {tuned.kept}")
-    outcome.tables += [alone(tuned.program, parts, outcome), together(before, tuned.program, parts, outcome)]
-    outcome.tables.append(agreement(before, tuned.program, parts))
-    outcome.notes += [
-        f"described in {seconds / 60:.1f} minutes ({outcome.require(seconds <= 60 * MINUTES, f'{MINUTES} minutes')});"
-        f" {parts.fit.tokens} tokens to grow on, {parts.tune.tokens} to tune on, {parts.verify.tokens} to verify;"
-        f" seed {seed}; tuned beside constants of words: {', '.join(more) or 'nothing'}",
-        shares(tuned.program),
-    ]
+        output, since = Path(given.output or f"{scratch}/described"), time.monotonic()
+        tuned = describe(model, texts, output=output, effort=effort, progress=say)
+        seconds = time.monotonic() - since
+        parts = split_corpus(texts, effort.seed)
+        before = untuned(model, parts, output / FOLDER)
+    outcome.tables += [alone(tuned, parts, outcome), together(before, tuned, parts, outcome)]
+    outcome.tables.append(agreement(before, tuned, parts))
+    outcome.notes += [cost(seconds, outcome), made_from(parts, effort), shares(tuned)]
     return publish("words/stories15m", "stories15M on words", BAR, outcome, started, given.write)
 
 
-# ---- describing
-
-
-def program_of(model: torch.nn.Module) -> Program:
-    """The network as functions, layers and their parts."""
+def untuned(model: torch.nn.Module, parts: CorpusParts, folder: Path) -> Program:
+    """The program with the same words before their numbers were tuned."""
     graph = pellucid.trace(model, (), {"input_ids": torch.arange(24).reshape(2, 12)})
-    return pellucid.structure(graph, pellucid.partition(graph))
+    program = pellucid.structure(graph, pellucid.partition(graph))
+    names = [name for name, function in program.functions.items() if function.kind == "mlp"]
+    for name in names:
+        program = install(program, name, Dictionary.load(folder / "dictionaries" / f"{name}.safetensors"))
+    labels = {name: load_labels(folder / "labels" / f"{name}.json") for name in names}
+    program = install_words(program, Words(labels, load_heads(folder / "heads")))
+    return settle(program, parts.fit.rows(slice(0, SETTLED)))
 
 
-def described(program: Program, parts: CorpusParts, folders: Folders, seed: int) -> Program:
-    """The program with dictionaries, and with words for all MLPs and heads; what is missed is settled."""
-    rules = rules_of(program, parts, folders.rules)
-    mlps = [name for name, function in program.functions.items() if function.kind == "mlp"]
-    lexicon = survey(parts.fit)
-    labels: dict[str, LabelSet] = {}
-    for name in mlps:
-        pairs = capture_pairs(program, [name], parts.fit)[name]
-        file = folders.dictionaries / f"{name}.safetensors"
-        if not file.is_file():
-            train_dictionary(pairs, Recipe(epochs=EPOCHS, seed=seed)).save(file)
-        dictionary = Dictionary.load(file)
-        inputs = (pairs.rows(slice(i, i + 4096))[0] for i in range(0, len(pairs), 4096))
-        acts = latents(dictionary, list(inputs), parts.fit.ids.shape)
-        labels[name] = grow(parts.fit.ids, acts, lexicon, Growth(), site=f"{name}.dictionary:latents", threads=THREADS)
-        program = install(program, name, dictionary)
-        say(f"{name}: dictionary and {len(labels[name])} labels")
-    return settle(install_words(program, Words(labels, rules)), parts.fit.rows(slice(0, SETTLED)))
+def cost(seconds: float, outcome: Outcome) -> str:
+    """Time and memory of the description."""
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    in_time = outcome.require(seconds <= 60 * MINUTES, f"{MINUTES} minutes")
+    in_memory = outcome.require(gigabytes <= MEMORY, f"{MEMORY} GB")
+    return f"described in {seconds / 60:.1f} minutes ({in_time}), at most {gigabytes:.1f} GB ({in_memory})"
 
 
-def rules_of(program: Program, parts: CorpusParts, folder: Path) -> tuple[HeadRule, ...]:
-    """Rules of all heads, fitted where the folder holds none."""
-    if not folder.is_dir():
-        some = parts.fit.rows(slice(0, 4 * SETTLED))
-        save_heads(fit_heads(capture_heads(program, some), grammar_of(some)).rules(), folder)
-        say("rules of heads")
-    return load_heads(folder)
-
-
-def latents(dictionary: Dictionary, inputs: Sequence[torch.Tensor], shape: tuple[int, ...]) -> Activations:
-    """The latents at every position of windows, none at the first of each."""
-    places, units, values, start = [], [], [], 0
-    for rows in inputs:
-        with torch.no_grad():
-            found = dictionary.encode(rows).numpy()
-        at, unit = np.nonzero(found)
-        window, place = np.divmod(at + start, shape[1] - 1)
-        places.append(window * shape[1] + place + 1)
-        units.append(unit)
-        values.append(found[at, unit])
-        start += len(rows)
-    return activations_of_entries(
-        np.concatenate(places), np.concatenate(units), np.concatenate(values), int(np.prod(shape)), dictionary.latents
+def made_from(parts: CorpusParts, effort: Effort) -> str:
+    """What text and effort figures come from."""
+    more = effort.tuning.more if effort.tuning is not None else ()
+    return (
+        f"{parts.fit.tokens} tokens to grow on, {parts.tune.tokens} to tune on, {parts.verify.tokens} to verify; seed"
+        f" {effort.seed}; tuned beside the constants of words: {', '.join(more) or 'nothing'}"
     )
 
 

@@ -16,7 +16,7 @@ from pellucid.ir.interpret import run_functions
 from pellucid.ir.program import Program
 from pellucid.ir.validate import validate
 from pellucid.words.heads.rule import Heads
-from pellucid.words.reading.install import Words, choose, install_words, parts_of, with_missed
+from pellucid.words.reading.install import Words, choose, install_words, parts_of, with_missed, words_of
 
 PROGRAM, WORDS, TEXT = described()
 IDS = torch.from_numpy(TEXT.ids[:4]).long()
@@ -112,6 +112,19 @@ def test_bits_of_words_are_those_of_labels_and_rules(installed: Program) -> None
     labels = sum(label.bits for label in WORDS.labels["layers.0.mlp"].labels)
     assert labels < reading.bits < labels + 500
     assert installed["layers.0.attn.rule"].reading().bits == sum(rule.bits for rule in WORDS.rules[:2])
+
+
+def test_words_with_the_numbers_of_a_program_give_that_program_again(installed: Program) -> None:
+    generator = torch.Generator().manual_seed(0)
+    moved = {
+        name: tensor + torch.rand(tensor.shape, generator=generator)
+        for name, tensor in installed.weights.items()
+        if name.endswith((".labels.values", ".rule.pairs", ".rule.relations"))
+    }
+    tuned = dataclasses.replace(installed, weights={**installed.weights, **moved})
+    again = install_words(PROGRAM, words_of(tuned, WORDS))
+    torch.testing.assert_close(again.run(IDS, reading="words"), tuned.run(IDS, reading="words"))
+    assert not torch.equal(tuned.run(IDS, reading="words"), installed.run(IDS, reading="words"))
 
 
 def test_words_that_do_not_fit_are_refused() -> None:

@@ -75,6 +75,20 @@ def install_words(program: Program, words: Words) -> Program:
     return program
 
 
+def words_of(program: Program, words: Words) -> Words:
+    """The same words with the numbers that the program holds, for example after tuning."""
+    labels = {
+        name: found.with_values(program.weights[name + DICTIONARY + VALUES].numpy())
+        for name, found in words.labels.items()
+    }
+
+    def rule(of: HeadRule) -> HeadRule:
+        tables = {key: program.weights[f"{of.function}{RULE}.{key}"][of.head].numpy() for key in of.tables}
+        return dataclasses.replace(of, tables=tables)
+
+    return Words(labels, tuple(rule(of) for of in words.rules))
+
+
 def choose(program: Program, names: Collection[str] | None = None) -> Program:
     """The same program that runs by words where these functions (None: all) have them, and exactly elsewhere."""
     functions = {
