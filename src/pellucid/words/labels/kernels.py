@@ -136,6 +136,13 @@ def _best_cut(
 
 
 @native
+def _least(worth: Float64[np.ndarray, " candidates"], most: int) -> float:
+    """The worth of the last of at most so many candidates when the best are taken; 0 where all above 0 can be."""
+    good = worth[worth > 0]
+    return float(np.partition(good, len(good) - most)[len(good) - most]) if len(good) > most else 0.0
+
+
+@native
 def _thinned(
     candidates: Categories,
     counts: Int32[np.ndarray, " categories"],
@@ -159,14 +166,17 @@ def _thinned(
         worth = np.empty(len(candidates))
         for i, c in enumerate(candidates):
             worth[i] = (inside - outside) * (2 * sums[c] - counts[c] * (inside + outside)) - price
+        least = _least(worth, len(chosen))
         size, listed_n, listed_s = 0, 0.0, 0.0
-        for i in np.argsort(-worth, kind="mergesort"):
-            if size == len(chosen) or worth[i] <= 0:
+        for equal in (False, True):
+            for i, c in enumerate(candidates):
+                if size < len(chosen) and (worth[i] == least if equal else worth[i] > least):
+                    chosen[size] = c
+                    listed_n += counts[c]
+                    listed_s += sums[c]
+                    size += 1
+            if least == 0.0:
                 break
-            chosen[size] = candidates[i]
-            listed_n += counts[candidates[i]]
-            listed_s += sums[candidates[i]]
-            size += 1
         net = split_gain(n, s, listed_n, listed_s) - price * size
     return net, size
 
@@ -182,13 +192,17 @@ def _free_split(
     s: float,
     smallest: int,
     price: float,
+    best: float,
     chosen: Categories,
 ) -> tuple[float, int]:
-    """The best split of one slot (categories first to last) by a free set of high or low means: (net gain, size)."""
+    """The best split of one slot (categories first to last) by a free set of high or low means: (net gain, size).
+
+    A slot that could not gain more than `best` before thinning is passed over.
+    """
     kept = touched[counts[touched] >= smallest]
     order = kept[np.argsort(-sums[kept] / counts[kept], kind="mergesort")]
     gain, cut_n, cut_s = _best_cut(order, counts, sums, n, s)
-    if gain <= price:
+    if gain - price <= best:
         return 0.0, 0
     net, size = _thinned(kept, counts, sums, n, s, cut_n, cut_s, price, chosen)
     every = first + np.flatnonzero(counts[first:last] >= smallest)
@@ -272,7 +286,8 @@ def _find_split(
             trial = trial[: limits.named_cap]
             net, size = _named_split(first, field, counts, sums, work.listed, n, s, price, trial)
         else:
-            net, size = _free_split(touched[:k], first, end, counts, sums, n, s, limits.smallest, price, trial)
+            best = work.found[leaf, 0]
+            net, size = _free_split(touched[:k], first, end, counts, sums, n, s, limits.smallest, price, best, trial)
         sums[touched[:k]] = 0.0
         seen[touched[:k]] = False
         if net > work.found[leaf, 0]:

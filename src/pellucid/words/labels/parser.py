@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
@@ -11,8 +10,6 @@ from pellucid.errors import BadInput
 from pellucid.words.labels.language import DEEPEST, Condition, Label, Rule
 from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.slots import Slot, find_slot
-
-LARGEST = float(np.finfo(np.float32).max)
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SLOT = re.compile(r"([A-Za-z][^{}<>\",;]*?) +(not +in|in) *(?=[{<])")
@@ -80,7 +77,8 @@ class _Reader:
     def number(self) -> float:
         """A number, to single precision; infinite where it is too large for that."""
         value = float(self.match(_NUMBER, "a number")[0])
-        return float(np.float32(value)) if abs(value) <= LARGEST else math.inf
+        with np.errstate(over="ignore"):
+            return float(np.float32(value))
 
     def all_conditions(self) -> tuple[Condition, ...]:
         conditions = [self.condition()]
