@@ -82,6 +82,15 @@ def test_all_that_was_found_is_in_files(described):
     assert {path.name for path in output.iterdir()} >= {"program.py", "program.json", "weights.safetensors", "words"}
 
 
+def test_the_emitted_file_was_run_exactly_and_on_words(described):
+    program, _, _ = described
+    exact = [verdict for verdict in program.notes.verdicts if verdict.reading == "weights"]
+    words = {verdict.part: verdict for verdict in program.notes.verdicts if verdict.reading == "words"}
+    assert all(verdict.passed for verdict in exact), [verdict for verdict in exact if not verdict.passed]
+    assert set(words) == {f"model.layers.{i}.{part}" for i in (0, 1) for part in ("mlp", "self_attn")} | {"program"}
+    assert all(np.isfinite([v.value, v.control, *v.interval]).all() and v.inputs == 8 for v in words.values())
+
+
 def test_a_second_call_makes_nothing_anew(described, model, corpus):
     program, output, said = described
     again = []

@@ -1,6 +1,6 @@
 """The way to words: a language model and a text go in; out comes its program with a description that runs of each part.
 
-load → trace → structure → dictionaries → labels → heads as rules → install → tune → measure → emit → report
+load → trace → structure → dictionaries → labels → heads as rules → install → tune → emit → verify → report
 
 Everything that takes long is kept in the folder `words` of the output as soon as it is done, so that the same call goes
 on after an interruption. Nothing needs a language model: labels are grown (`pellucid.words.labels`), heads are fitted
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pellucid.data import gather
 from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
 from pellucid.data.corpus_files import read_corpus
 from pellucid.dictionaries.dictionary import Dictionary
@@ -30,7 +32,7 @@ from pellucid.dictionaries.pairs import Pairs, capture_pairs
 from pellucid.dictionaries.training import Recipe, Step, train_dictionary
 from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
-from pellucid.ir.directory import replaced, writing
+from pellucid.ir.directory import REPORT, VERDICTS, replaced, writing
 from pellucid.ir.graph import Weight
 from pellucid.ir.program import Program
 from pellucid.lift.load import Network, load
@@ -38,6 +40,8 @@ from pellucid.lift.trace import trace
 from pellucid.lift.vocabulary import beginning_of, encode_bare, pieces_of
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
+from pellucid.reports import write_report
+from pellucid.verdicts import verify_directory, write_verdicts
 from pellucid.words.heads.capture import capture_heads
 from pellucid.words.heads.fitting import Course, fit_heads
 from pellucid.words.heads.rule import HeadRule
@@ -49,10 +53,13 @@ from pellucid.words.labels.labelset import LabelSet, load_labels, save_labels
 from pellucid.words.labels.lexicon import Lexicon, survey
 from pellucid.words.latents import latents_of
 from pellucid.words.reading.install import Words, install_words
+from pellucid.words.reading.settle import settle
 from pellucid.words.reading.tune import Tuning, tune
 
 FOLDER = "words"
 KEY = "made-from.json"
+SETTLED = 64
+"""Windows that the mean of what dictionaries miss is taken on."""
 
 Say = Callable[[str], None]
 
@@ -122,6 +129,8 @@ def describe(
     for name in names:
         program = install(program, name, dictionaries[name])
     program = install_words(program, Words(labels, rules))
+    say("words: what dictionaries miss")
+    program = settle(program, parts.fit.rows(slice(0, SETTLED)))
     if effort.tuning is not None:
         say("words: tune all numbers together")
         tuned = tune(
@@ -131,6 +140,19 @@ def describe(
         program = tuned.program
     say("emit")
     emit(program, output)
+    return _judged(program, network, parts.verify, Path(output), effort.seed, say)
+
+
+def _judged(program: Program, network: Network, held: Corpus, output: Path, seed: int, say: Say) -> Program:
+    """The program with verdicts on windows that nothing was made from, written with its report."""
+    inputs = gather(torch.from_numpy(held.ids.astype(np.int64)))
+    judgement = verify_directory(output, network, inputs, seed=seed, progress=lambda part: say(f"verify: {part}"))
+    program = program.with_notes(verdicts=judgement.verdicts, loss_shares=judgement.loss_shares)
+    say("report")
+    with writing(output):
+        program.save(output)
+        write_verdicts(judgement.verdicts, output / VERDICTS)
+        write_report(program, judgement.verdicts, output / REPORT)
     return program
 
 
@@ -206,24 +228,24 @@ def _labelled(
     program: Program, names: Sequence[str], parts: CorpusParts, place: Path, effort: Effort, say: Say
 ) -> tuple[Mapping[str, Dictionary], Mapping[str, LabelSet]]:
     dictionaries, labels = {}, {}
-    lexicon: Lexicon | None = None
-    for number, name in enumerate(names, start=1):
-        files = {kind: place / kind / f"{name}{ending}" for kind, ending in _ENDINGS.items()}
-        pairs: Pairs | None = None
-        if not all(file.is_file() for file in files.values()):
-            say(f"capture: {name}")
-            pairs = capture_pairs(program, [name], parts.fit)[name]
-        dictionaries[name] = _dictionary(files["dictionaries"], pairs, effort, f"{name}, {number} of {len(names)}", say)
-        if not files["labels"].is_file():
-            assert pairs is not None
-            lexicon = lexicon or _lexicon(program, parts.fit)
-            say(f"labels: {name}, {number} of {len(names)}")
-            acts = latents_of(dictionaries[name], pairs, parts.fit)
-            site = f"{name}.dictionary:latents"
-            _write_labels(
-                grow(parts.fit.ids, acts, lexicon, effort.growth, site=site, threads=effort.threads), files["labels"]
-            )
-        labels[name] = load_labels(files["labels"])
+    files = {name: {kind: place / kind / f"{name}{ending}" for kind, ending in _ENDINGS.items()} for name in names}
+    left = [name for name in names if not all(file.is_file() for file in files[name].values())]
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
+        if left:
+            say(f"capture: what {len(left)} MLPs take and give")
+        pairs = capture_pairs(program, left, parts.fit, Path(scratch)) if left else {}
+        lexicon = _lexicon(program, parts.fit) if left else None
+        for number, name in enumerate(names, start=1):
+            title = f"{name}, {number} of {len(names)}"
+            dictionaries[name] = _dictionary(files[name]["dictionaries"], pairs.get(name), effort, title, say)
+            if not files[name]["labels"].is_file():
+                assert lexicon is not None
+                say(f"labels: {title}")
+                acts = latents_of(dictionaries[name], pairs[name], parts.fit)
+                site = f"{name}.dictionary:latents"
+                grown = grow(parts.fit.ids, acts, lexicon, effort.growth, site=site, threads=effort.threads)
+                _write_labels(grown, files[name]["labels"])
+            labels[name] = load_labels(files[name]["labels"])
     return dictionaries, labels
 
 

@@ -107,10 +107,10 @@ class Case:
 
     @cached_property
     def claims(self) -> Mapping[tuple[str, str], Claim]:
-        """What the readings that are not exact claim, of all functions below the whole."""
+        """What code claims, of all functions below the whole; words are judged by what the network loses."""
         return {
             (name, reading.kind): Claim(reading.measure, reading.budget)
             for name, function in self.program.functions.items()
             for reading in function.readings
-            if reading.kind != "weights" and name != self.program.entry and name in self.reference.functions
+            if reading.kind == "code" and name != self.program.entry and name in self.reference.functions
         }

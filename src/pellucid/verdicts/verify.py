@@ -11,6 +11,7 @@ Verifying executes program.py of the directory. Only verify directories that you
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from pellucid.verdicts.rounding import allowing, own_rounding
 from pellucid.verdicts.verdict import WHOLE, certainty, failed, verdict
 from pellucid.verdicts.weights import compare_weights
 from pellucid.verdicts.whole import compare_whole, drift, run_differs
+from pellucid.verdicts.words import judge_words
+from pellucid.words.reading.threading import with_ids
 
 EFFECT_FROM = 1e-5
 """From this local difference of an exact function on, its effect at the network's output is measured too."""
@@ -83,14 +86,26 @@ def verify_directory(
         raise BadInput(f"{place / CODE}: no such file; give a directory that `pellucid decompile` wrote")
     with Emitted(place, "single", effort.timeout) as single, Emitted(place, "double", effort.timeout) as double:
         say("reference")
-        reference = derive(network, inputs, program.regions)
+        reference = _handing_down(derive(network, inputs, program.regions), program)
         case = Case(single, double, network, inputs, program, reference, seed, effort, say)
         verdicts = _identity(case)
         try:
-            verdicts += _all_parts(case)
+            verdicts += [*_all_parts(case), *judge_words(case)]
         except CannotRun as error:
             verdicts.append(failed(WHOLE, "weights", EXACT, f"{error}"))
     return Judgement(tuple(sorted(verdicts, key=lambda v: (v.passed, v.part != WHOLE))), _shares(case))
+
+
+def _handing_down(reference: Program, program: Program) -> Program:
+    """The reference, its functions taking token ids as well where those of a program with words do."""
+    more = [
+        name
+        for name, function in program.functions.items()
+        if name in reference.functions and len(function.inputs) > len(reference[name].inputs)
+    ]
+    with contextlib.suppress(BadInput):
+        return with_ids(reference, more) if more else reference
+    return reference
 
 
 def _shares(case: Case) -> Mapping[str, float]:
