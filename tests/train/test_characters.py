@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pellucid import BadInput
-from pellucid.train import Modularity, recipe, train
+from pellucid.train import Modularity, train
 from pellucid.train.characters import PLAN, characters, encoded, parts, windows
 
 
@@ -48,11 +48,9 @@ def test_a_gpt_comes_apart_evenly_but_for_what_it_reads(text):
     assert found.figures.interface < 0.25
 
 
-def test_bad_texts(text, tmp_path):
+def test_bad_texts(tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("to be")
-    for given, told in ((tmp_path / "none.txt", "cannot be read"), (short, "5 characters"), (None, "--text")):
+    for given, told in ((tmp_path / "none.txt", "cannot be read"), (short, "5 characters")):
         with pytest.raises(BadInput, match=told):
-            recipe("characters", given)
-    with pytest.raises(BadInput, match="reads no text"):
-        recipe("double-digits", text)
+            characters(given)

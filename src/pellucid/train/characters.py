@@ -24,8 +24,8 @@ HELD = 256
 """Windows of the last tenth of the text that accuracy is taken on."""
 
 PLAN = Plan(
-    steps=1000, batch=16, rate=5e-3, sparsity=0.0, kept=0.0, warm=0.2, severed=0.21, strength=0.08, decay=0.0, pairs=2,
-    even=True, restarts=1,
+    steps=1000, batch=16, rate=5e-3, warming=0.05, sparsity=0.0, kept=0.0, warm=0.02, severed=0.03, strength=0.12,
+    decay=0.0, pairs=2, even=True, restarts=1,
 )  # fmt: skip
 
 
@@ -106,7 +106,8 @@ class Layer(nn.Module):
         )
         heard = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
         stream = stream + self.out(heard)
-        return stream + self.down(gelu(self.up(self.second(stream)), approximate="tanh"))
+        made: torch.Tensor = stream + self.down(gelu(self.up(self.second(stream)), approximate="tanh"))
+        return made
 
 
 class CharacterGPT(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch.nn.functional import cross_entropy
 
 from pellucid.data.sample_digits import pictures
 from pellucid.errors import BadInput
-from pellucid.train.characters import PLAN, characters
 from pellucid.train.task import Batch, Plan, Task
 
 PAIRS = 10_000
@@ -78,8 +76,6 @@ def _both(outputs: Float[torch.Tensor, "samples 20"], targets: Int[torch.Tensor,
 
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {"double-digits": double_digits}
-READING: Mapping[str, Callable[[Path], Recipe]] = {"characters": lambda text: Recipe(characters(text), PLAN)}
-"""Recipes that read a text of the user's."""
 
 
 def planned(chosen: Recipe, *, steps: int | None = None, restarts: int | None = None) -> Recipe:
@@ -88,22 +84,18 @@ def planned(chosen: Recipe, *, steps: int | None = None, restarts: int | None = 
     Raises:
         BadInput: fewer than one.
     """
-    given = {name: number for name, number in (("steps", steps), ("restarts", restarts)) if number is not None}
-    return replace(chosen, plan=replace(chosen.plan, **given))
+    plan = chosen.plan
+    plan = plan if steps is None else replace(plan, steps=steps)
+    plan = plan if restarts is None else replace(plan, restarts=restarts)
+    return replace(chosen, plan=plan)
 
 
-def recipe(name: str, text: Path | None = None) -> Recipe:
-    """A recipe by name, with the text that it reads.
+def recipe(name: str) -> Recipe:
+    """A recipe by name.
 
     Raises:
-        BadInput: there is none of that name, it needs a package that is not installed, or a text that is not given.
+        BadInput: there is none of that name, or it needs a package that is not installed.
     """
-    if name in READING:
-        if text is None:
-            raise BadInput(f"the recipe {name!r} reads a text; give a file with --text")
-        return READING[name](text)
     if name not in RECIPES:
-        raise BadInput(f"unknown recipe {name!r}; take one of {', '.join((*RECIPES, *READING))}")
-    if text is not None:
-        raise BadInput(f"the recipe {name!r} reads no text; leave --text away")
+        raise BadInput(f"unknown recipe {name!r}; take one of {', '.join(RECIPES)}")
     return RECIPES[name]()
