@@ -35,11 +35,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shared import Absent, Outcome, Table, options, publish, say
 
 import pellucid
-from pellucid.modules.methods import group_units
-from pellucid.modules.ncut import n_cut_value
+from pellucid.modules.grouping import connected
+from pellucid.modules.ncut import n_cut, n_cut_value
+from pellucid.modules.spectral import bisected
 from pellucid.modules.unitgraph import UnitGraph, unit_graph
 from pellucid.train import Figures, Plan, Task, train
-from pellucid.train.division import divide, live_units
+from pellucid.train.division import live_units
 from pellucid.train.task import Batch
 
 SOURCES = {
@@ -187,7 +188,10 @@ def alive_units(effects: UnitGraph) -> Bool[np.ndarray, " units"]:
 
 def least(units: UnitGraph) -> tuple[float, float]:
     """The least n-cut of two regions that either method finds, and the smaller region's share of weight."""
-    found = [group_units(units, "n-cut", parts=2).labels, divide(units, 2).labels]
+    used = connected(units)
+    split = np.full(units.size, -1)
+    split[used] = bisected(units.adjacency[used][:, used].tocsr(), units.block_of[used]).sides > 0
+    found = [n_cut(units, 2).labels, split]
     values = [n_cut_value(units.adjacency, labels) for labels in found]
     return min(values), smaller(units, found[int(np.argmin(values))])
 

@@ -31,8 +31,10 @@ from pellucid.ir.program import Program
 from pellucid.ir.regions import RegionTree
 from pellucid.lift.load import Network, load
 from pellucid.lift.trace import TOLERANCE, call_network, trace
+from pellucid.lift.trained import inputs_of
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
+from pellucid.modules.worth import worth
 from pellucid.reports import write_report
 from pellucid.verdicts import verify_directory, write_verdicts
 
@@ -70,7 +72,8 @@ def decompile(
     """Turn a network into a program, look for code, emit it, run the emitted file, and say what it is worth.
 
     Args:
-        model: a live module, a Hugging Face folder, a GGUF file, a `.pt2` export, or "smollm2".
+        model: a live module, a Hugging Face folder, a directory that `pellucid train` wrote (with its inputs), a GGUF
+            file, a `.pt2` export, or "smollm2".
         inputs: what the network runs on: tensors, arrays, a mapping, an iterable (for a language model: of texts, too),
             a sampler, a `data.Domain`, or a file; with a tokenizer None stands for fifty short texts.
         output: where to write program.py, weights.safetensors, program.json, verdicts.json and report.html.
@@ -89,13 +92,16 @@ def decompile(
     say("load")
     network = load(model)
     with _destination(output) as directory:
-        samples = read_inputs(network, inputs, seed)
+        samples = read_inputs(network, inputs_of(model) if inputs is None else inputs, seed)
         splits = split(samples, seed)
         say("trace")
         graph = trace(network, samples.example.args, samples.example.kwargs)
         say(f"structure: {len(graph.block.nodes)} operations")
         program = structure(graph, regions(graph))
         program = dataclasses.replace(program, fingerprint=network.fingerprint, source=network.source)
+        if program.ledger.parameter_count <= BIG and program.regions is not None:
+            seen = _calls(program, splits.fit.take(SAMPLES_TO_FIT), SAMPLES_TO_FIT)[0]
+            program = program.with_notes(modules=worth(graph, program.regions, seen, seed))
         say(f"code: {len(program.functions)} functions")
         calls = _calls(program, splits.fit, SAMPLES_TO_FIT if program.ledger.parameter_count <= BIG else 8)
         started = time.monotonic()
@@ -156,7 +162,7 @@ def verify(
         Verdicts, failures first.
     """
     network = load(model)
-    inputs = split(read_inputs(network, inputs, seed), seed).verify
+    inputs = split(read_inputs(network, inputs_of(model) if inputs is None else inputs, seed), seed).verify
     with contextlib.ExitStack() as stack:
         if isinstance(subject, Program):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pellucid-"))) / "program"

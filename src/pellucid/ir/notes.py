@@ -51,6 +51,23 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class ModuleMeasure:
+    """A measure of the modules that a program is built on.
+
+    Attributes:
+        measure: what was measured.
+        value: of the modules.
+        random: of random modules of equal sizes; nan where there is nothing to compare.
+        unit: "share" for one from 0 to 1.
+    """
+
+    measure: str
+    value: float
+    random: float = float("nan")
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Notes:
     """Side tables of a program: verdicts, trail of readings tried, one-line descriptions, measured shares of loss."""
 
@@ -60,3 +77,5 @@ class Notes:
     loss_shares: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     """What the reader has to know about the whole, for example what the tracer could not keep general."""
+    modules: tuple[ModuleMeasure, ...] = ()
+    """What the modules that the program is built on are worth; empty where it follows the network's own nesting."""

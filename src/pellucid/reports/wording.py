@@ -14,6 +14,7 @@ from collections.abc import Iterable
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _NOTE = 40
+NONE = "—"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -113,3 +114,8 @@ def ratio(before: float, after: float) -> str:
     factor = before / after if before > after else after / before
     shown = "less than 1.01" if factor < 1.01 else f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
     return f"{shown} times {'shorter' if before > after else 'longer'}"
+
+
+def amount(value: float, unit: str) -> str:
+    """A number of a unit, "share" as a percentage; one that was not measured is a dash."""
+    return NONE if math.isnan(value) else percent(value) if unit == "share" else number(value)
