@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 console = Console(highlight=False)
 
-ModelArgument = Annotated[str, typer.Argument(help="Hugging Face folder, GGUF file, .pt2 export, or smollm2")]
+ModelArgument = Annotated[str, typer.Argument(help="Hugging Face folder, what train wrote, GGUF, .pt2, or smollm2")]
 InputsOption = Annotated[Optional[Path], typer.Option(help="npz, npy, parquet, or txt for a language model")]  # noqa: UP045
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -72,6 +72,32 @@ def decompile(
 
 
 @app.command()
+def describe(
+    model: ModelArgument,
+    inputs: Annotated[Path, typer.Option(help="a text, UTF-8")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="directory to write, or to resume")] = Path(
+        "words-out"
+    ),
+    context: Annotated[int, typer.Option(help="tokens of a window of the text")] = 256,
+    tokens: Annotated[Optional[int], typer.Option(help="tokens of the text to take, else all")] = None,  # noqa: UP045
+    latents: Annotated[int, typer.Option(help="of the dictionary of each MLP")] = 1536,
+    tuned: Annotated[bool, typer.Option("--tune/--no-tune", help="tune the numbers of all words together")] = True,
+    seed: Annotated[int, typer.Option(help="seed of the split and of everything drawn")] = 0,
+) -> None:
+    """Describe every MLP and head of a language model in words that run, and say what they are worth."""
+    from pellucid import describing
+    from pellucid.lift.load import load
+
+    with _interruptible("the same command goes on"), _stages() as say:
+        network = load(model)
+        corpus = describing.read_text(network, inputs, context, tokens)
+        effort = describing.effort_of(latents=latents, tuned=tuned, seed=seed)
+        described = describing.describe(network, corpus, output=output, effort=effort, progress=say)
+    _print_ledger(described)
+    console.print(f"program: {output / 'program.py'}\nwords: {output / describing.FOLDER}", markup=False)
+
+
+@app.command()
 def verify(
     directory: Annotated[Path, typer.Argument(help="what decompile wrote; its program.py is run")],
     model: ModelArgument,
@@ -103,36 +129,61 @@ def show(
 
 
 @app.command()
-def report(directory: Annotated[Path, typer.Argument(help="what decompile wrote")]) -> None:
-    """Write report.html again from the program and its verdicts."""
-    from pellucid.reports import write_report
+def report(
+    directory: Annotated[Path, typer.Argument(help="what decompile wrote")],
+    beside: Annotated[Optional[Path], typer.Option(help="another one, to compare with: writes beside.html")] = None,  # noqa: UP045
+) -> None:
+    """Write report.html again from the program and its verdicts, or compare two programs."""
+    from pellucid.reports import compare, write_comparison, write_report
 
     program = Program.load(directory)
-    write_report(program, program.notes.verdicts, directory / "report.html")
-    console.print(f"report: {directory / 'report.html'}", markup=False)
+    if beside is None:
+        write_report(program, program.notes.verdicts, directory / "report.html")
+        console.print(f"report: {directory / 'report.html'}", markup=False)
+        return
+    other = Program.load(beside)
+    table = Table(box=None, pad_edge=False)
+    for column in ("measure", directory.name, beside.name):
+        table.add_column(escape(column), overflow="fold")
+    for line in compare(program, other):
+        table.add_row(escape(line.measure), escape(line.one), escape(line.other))
+    write_comparison(program, other, directory / "beside.html")
+    console.print(table)
+    console.print(f"comparison: {directory / 'beside.html'}", markup=False)
 
 
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="modular, none, l1, n-cut, bimt, top-k, or random for the control")],
-    recipe: Annotated[str, typer.Option(help="what is trained on what: double-digits")] = "double-digits",
+    recipe: Annotated[Optional[str], typer.Option(help="double-digits, characters, or pretrained")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option(help="to fine-tune: Hugging Face folder, GGUF, or smollm2")] = None,  # noqa: UP045
+    text: Annotated[Optional[Path], typer.Option(help="what a language model learns from, UTF-8")] = None,  # noqa: UP045
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="a language model, before and after")] = False,
+    wsc: Annotated[Optional[Path], typer.Option(help="with --evaluate: a file like wsc273.txt")] = None,  # noqa: UP045
+    blimp: Annotated[Optional[Path], typer.Option(help="with --evaluate: folder of BLiMP's .jsonl")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(help="seed of weights, samples and shuffles")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="directory to write, or to resume")] = Path("trained"),
     steps: Annotated[Optional[int], typer.Option(help="steps of each run, else the recipe's")] = None,  # noqa: UP045
     restarts: Annotated[Optional[int], typer.Option(help="runs to choose from, else the recipe's")] = None,  # noqa: UP045
 ) -> None:
     """Train a network that comes apart, or a baseline; a run that was stopped is resumed from its directory."""
-    from pellucid.train import displayed, planned
-    from pellucid.train import recipe as recipe_of
+    from pellucid.train import displayed
     from pellucid.train import train as train_task
+    from pellucid.train.exam import before_and_after
+    from pellucid.train.lessons import Asked, lesson
 
-    chosen = planned(recipe_of(recipe), steps=steps, restarts=restarts)
-    with _interruptible("the same command resumes it"), displayed(console) as report:
-        found = train_task(chosen.task, method, plan=chosen.plan, seed=seed, directory=output, report=report)
+    asked = lesson(Asked(recipe, model, text, evaluate, wsc, blimp, steps, restarts))
+    task, plan = asked.recipe.task, asked.recipe.plan
+    with _interruptible("the same command resumes it"):
+        with displayed(console) as report:
+            found = train_task(task, method, plan=plan, seed=seed, directory=output, report=report)
+        if asked.exam is not None:
+            console.print(before_and_after(task, found, asked.exam, output))
     figures = found.figures
     console.print(
         f"accuracy {figures.accuracy:.2%}, interface {figures.interface:.2%}, accuracy without it"
-        f" {figures.accuracy_cut:.2%}, z {figures.z:.1f}\nnetwork: {output / 'network.safetensors'}",
+        f" {figures.accuracy_cut:.2%}, z {figures.z:.1f}\nnetwork: {output / 'network.safetensors'}"
+        f"\nnext: pellucid decompile {output} --modules spectral",
         markup=False,
     )
 
