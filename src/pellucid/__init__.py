@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pellucid import data as data
     from pellucid import train as train
+    from pellucid import words as words
+    from pellucid.describing import describe as describe
     from pellucid.emitters.files import emit as emit
     from pellucid.errors import BadInput as BadInput
     from pellucid.errors import CannotTrace as CannotTrace
@@ -38,6 +40,7 @@ _HOMES = {
     "Region": "ir.regions",
     "Verdict": "ir.notes",
     "decompile": "pipeline",
+    "describe": "describing",
     "emit": "emitters.files",
     "load": "lift.load",
     "partition": "modules.partition",
@@ -46,11 +49,11 @@ _HOMES = {
     "verify": "pipeline",
 }
 
-__all__ = ["data", "train", *_HOMES]
+__all__ = ["data", "train", "words", *_HOMES]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("data", "train"):
+    if name in ("data", "train", "words"):
         return import_module(f"pellucid.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'pellucid' has no attribute {name!r}")

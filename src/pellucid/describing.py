@@ -93,7 +93,7 @@ def effort_of(*, latents: int = 1536, tuned: bool = True, seed: int = 0) -> Effo
 
 def describe(
     model: nn.Module | Network | str | PathLike[str],
-    corpus: Corpus,
+    corpus: Corpus | str | PathLike[str],
     *,
     output: str | PathLike[str],
     effort: Effort | None = None,
@@ -103,7 +103,7 @@ def describe(
 
     Args:
         model: as for `decompile`; its program has to take nothing but token ids.
-        corpus: windows of the model's own ids.
+        corpus: windows of the model's own ids, or a text file (`read_text`).
         output: a directory; what is there from the same call is gone on with.
         effort: how much is done.
         progress: told each stage as it begins.
@@ -117,6 +117,7 @@ def describe(
     effort, say = effort or Effort(), progress or (lambda stage: None)
     say("load")
     network = load(model)
+    corpus = corpus if isinstance(corpus, Corpus) else read_text(network, corpus)
     program = _program(network, corpus, say)
     names = [name for name, function in program.functions.items() if function.kind == "mlp"]
     if not names:
@@ -157,7 +158,10 @@ def _judged(program: Program, network: Network, held: Corpus, output: Path, seed
 
 
 def read_text(
-    model: nn.Module | Network | str | PathLike[str], file: str | PathLike[str], context: int, tokens: int | None = None
+    model: nn.Module | Network | str | PathLike[str],
+    file: str | PathLike[str],
+    context: int = 256,
+    tokens: int | None = None,
 ) -> Corpus:
     """A text file as windows of a model's own ids, by its own tokenizer.
 
