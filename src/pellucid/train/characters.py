@@ -24,7 +24,7 @@ HELD = 256
 """Windows of the last tenth of the text that accuracy is taken on."""
 
 PLAN = Plan(
-    steps=1000, batch=16, rate=5e-3, warming=0.05, sparsity=0.0, kept=0.0, warm=0.02, severed=0.03, strength=0.12,
+    steps=1000, batch=16, rate=5e-3, warming=0.05, sparsity=0.0, kept=0.0, warm=0.02, severed=0.03, strength=0.4,
     decay=0.0, pairs=2, even=True, restarts=1,
 )  # fmt: skip
 
