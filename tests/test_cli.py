@@ -103,3 +103,11 @@ def test_what_is_no_duration_is_one_line_and_exit_code_2(text, run):
     code, _, error = run("decompile", "model", f"--budget={text}")
     assert code == 2
     assert "is no duration; write 90, 90s, 1.5m or 2h" in " ".join(error.split())
+
+
+def test_describe_wants_a_language_model_and_a_text(tmp_path, run):
+    model, text = exported(tmp_path / "a.pt2", 1), tmp_path / "text.txt"
+    text.write_text("once upon a time")
+    code, _, said = run("describe", model, "--inputs", text, "-o", tmp_path / "out")
+    assert (code, "no tokenizer" in said, said.count("\n")) == (2, True, 1)
+    assert not (tmp_path / "out").exists()

@@ -94,7 +94,12 @@ def describe(
         effort = describing.effort_of(latents=latents, tuned=tuned, seed=seed)
         described = describing.describe(network, corpus, output=output, effort=effort, progress=say)
     _print_ledger(described)
-    console.print(f"program: {output / 'program.py'}\nwords: {output / describing.FOLDER}", markup=False)
+    _print_verdicts(
+        [verdict for verdict in described.notes.verdicts if verdict.reading == "words" or not verdict.passed],
+        every=True,
+    )
+    console.print(f"report: {output / 'report.html'}\nwords: {output / describing.FOLDER}", markup=False)
+    _exit_by(described.notes.verdicts)
 
 
 @app.command()
