@@ -242,13 +242,8 @@ def judge(outcome: Outcome, rows: dict[tuple[str, str], list[Row]]) -> None:
     outcome.tables.append(Table(text, columns_, table))
     outcome.tables.append(Table("What is missing from the bar.", ("case", "units", *OWN, "met"), bars))
     outcome.notes.append(
-        "The regulariser buys a small n-cut with a region that no output follows: pixels and hidden units of the first"
-        " layer with large weights between them and next to none onward. Nothing is lost when it is taken off, and"
-        " without it the rest is hardly more parted than the plain network."
-    )
-    outcome.notes.append(
-        "Why a network that is cut apart loses accuracy here: each half sees its own pixels alone and has to tell its"
-        " own classes from all others by them. The control says how much of the loss is the cut, not the partition."
+        "A small n-cut over all units can be a region that no output follows: pixels and hidden units of the first layer"
+        " with large weights between them and next to none onward. The n-cut over live units leaves such units out."
     )
 
 
