@@ -242,7 +242,7 @@ def judge(outcome: Outcome, rows: dict[tuple[str, str], list[Row]]) -> None:
     outcome.tables.append(Table(text, columns_, table))
     outcome.tables.append(Table("What is missing from the bar.", ("case", "units", *OWN, "met"), bars))
     outcome.notes.append(
-        "A small n-cut over all units can be a region that no output follows: pixels and hidden units of the first layer"
+        "A small n-cut over all units can be a region that no output follows: pixels and first hidden units"
         " with large weights between them and next to none onward. The n-cut over live units leaves such units out."
     )
 
