@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 
 from pellucid.errors import BadInput
-from pellucid.ir.graph import Graph
+from pellucid.ir.graph import Graph, Weight, leaves
 from pellucid.modules.linear_maps import Chain, Dense, Positions, Scale, Take
 from pellucid.modules.survey import UnitPlan, unit_plan
 from pellucid.modules.unit_flows import UnitBlock
@@ -45,13 +45,18 @@ def layers_of(graph: Graph, model: nn.Module) -> tuple[Layer, ...]:
     """The weights of a model that lie between two units each, in the network's order.
 
     Weights that a residual stream or a norm over features keeps apart from the units they serve are left out, and those
-    that read or write a single unit, which every region has to share.
+    that read or write a single unit, which every region has to share; and large tables that are read by index, of which
+    clusters of tokens are the units.
 
     Raises:
         BadInput: a weight has more entries than can be told apart.
     """
+    tables = {arg.name for node in graph.block.nodes if node.op == "embedding" for arg in leaves(node)
+              if isinstance(arg, Weight)}  # fmt: skip
     parameters = {
-        name: weight for name, weight in model.named_parameters() if name in graph.weights and weight.ndim >= 2
+        name: weight
+        for name, weight in model.named_parameters()
+        if name in graph.weights and weight.ndim >= 2 and not (name in tables and weight.numel() >= _LARGEST)
     }
     found: dict[str, Layer] = {}
     for names in in_groups(parameters):

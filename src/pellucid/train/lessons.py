@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,7 @@ class Bytes:
         """The places of a text's bytes."""
         return [int(self.places[byte]) for byte in text.encode()]
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """The commonest byte at each place; places that several bytes share are question marks."""
         shared = torch.bincount(self.places, minlength=characters.VOCABULARY) != 1
         first = [int(torch.nonzero(self.places == place)[0, 0]) if not shared[place] else ord("?") for place in ids]
