@@ -1,0 +1,264 @@
+"""What is known of units, as plain records, and the two Parquet files that they are kept in.
+
+`units.parquet` holds a row for each unit, `contexts.parquet` a row for each stretch of text that is shown of one; both
+can be queried with any reader of Parquet. The same records give the same bytes. Pages carry checksums, so that damage
+is noticed. Text is UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as the escape `\\ud800`, and a
+backslash as two, so that every text is read back as it was. A score that is unknown is null.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pellucid.errors import BadInput
+from pellucid.ir.directory import replaced
+
+LabelKind = Literal["tree", "language model"]
+How = Literal["top", "random"]
+
+UNITS, CONTEXTS = "units.parquet", "contexts.parquet"
+ROWS = 4096
+"""Rows of a group: what a query for one unit has to read."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A piece of text that a unit was seen on.
+
+    Attributes:
+        how: "top", the highest of its window, strongest first, or "random", at a position drawn from all.
+        window: of the text, by number; `start` is the place of the first token in it.
+        pieces: the text of each token.
+        activations: of the unit at each.
+        predicted: what the label says at each; empty where the label does not predict by itself.
+    """
+
+    how: How
+    window: int
+    start: int
+    pieces: tuple[str, ...]
+    activations: tuple[float, ...]
+    predicted: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.pieces) != len(self.activations) or len(self.predicted) not in (0, len(self.pieces)):
+            raise BadInput(
+                f"stretch of {len(self.pieces)} tokens with {len(self.activations)} activations and"
+                f" {len(self.predicted)} predictions; give one for each token"
+            )
+
+
+@dataclass(frozen=True)
+class Link:
+    """Another unit that a unit reads or is read by, and how strongly, with its sign."""
+
+    name: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class DescribedUnit:
+    """What is known of a unit.
+
+    Attributes:
+        name: "model.layers.3.mlp.dictionary:latents[17]".
+        label: what it stands for; None when no label was found.
+        kind: what made the label.
+        r: correlation of unit and label on text that neither was made from; nan where that is unknown.
+        shuffled: the same with the label of another unit.
+        density: share of the tokens on which it is active.
+        contexts: where it was seen.
+        incoming: the units that it reads most from, strongest first; `outgoing` those that read it.
+    """
+
+    name: str
+    label: str | None
+    kind: LabelKind
+    r: float
+    shuffled: float
+    density: float
+    contexts: tuple[Stretch, ...] = ()
+    incoming: tuple[Link, ...] = ()
+    outgoing: tuple[Link, ...] = ()
+
+    @property
+    def site(self) -> str:
+        """The name without its index."""
+        return self.name.rpartition("[")[0]
+
+    @property
+    def index(self) -> int:
+        """The number in the name. Raises BadInput when there is none."""
+        found = re.fullmatch(r".+\[(\d+)\]", self.name, re.DOTALL)
+        if found is None:
+            raise BadInput(f"unit {self.name!r}: the name does not end in [index]; write it as function:value[index]")
+        return int(found[1])
+
+    @property
+    def highest(self) -> float:
+        """The largest activation in its contexts; 0 when none is above."""
+        return max((a for context in self.contexts for a in context.activations), default=0.0)
+
+
+# ---- files
+
+_LINKS = pa.list_(pa.struct([("name", pa.string()), ("strength", pa.float64())]))
+_UNITS = pa.schema(
+    [
+        ("name", pa.string()), ("label", pa.string()), ("kind", pa.string()), ("r", pa.float64()),
+        ("shuffled", pa.float64()), ("density", pa.float64()), ("incoming", _LINKS), ("outgoing", _LINKS),
+    ]
+)  # fmt: skip
+_CONTEXTS = pa.schema(
+    [
+        ("unit", pa.string()), ("how", pa.string()), ("window", pa.int32()), ("start", pa.int32()),
+        ("pieces", pa.list_(pa.string())), ("activations", pa.list_(pa.float64())),
+        ("predicted", pa.list_(pa.float64())),
+    ]
+)  # fmt: skip
+
+
+def write_units(units: Sequence[DescribedUnit], directory: Path) -> None:
+    """Write records into a directory, each file whole or not at all.
+
+    Raises:
+        BadInput: two units have the same name, or a file cannot be written.
+    """
+    names = [unit.name for unit in units]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadInput(f"units: {twice!r} is there twice; give each unit once")
+    rows = [_unit_row(unit) for unit in units]
+    stretches = [_context_row(unit.name, context) for unit in units for context in unit.contexts]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(directory / CONTEXTS, stretches, _CONTEXTS)
+        _write(directory / UNITS, rows, _UNITS)
+    except OSError as error:
+        raise BadInput(f"{directory}: units cannot be written there ({error.strerror}); choose another") from error
+
+
+def read_units(directory: Path, names: Collection[str] | None = None) -> tuple[DescribedUnit, ...]:
+    """The records in a directory, in the order they were written, all or those of some names.
+
+    Raises:
+        BadInput: a file is missing, damaged or something else.
+    """
+    wanted = None if names is None else sorted(_stored(name) for name in names)
+    rows = _read(directory / UNITS, _UNITS, "name", wanted)
+    held: dict[str, list[dict[str, Any]]] = {row["name"]: [] for row in rows}
+    for row in _read(directory / CONTEXTS, _CONTEXTS, "unit", wanted):
+        if row["unit"] not in held:
+            raise BadInput(f"{directory}: {CONTEXTS} is of other units than {UNITS}; run pellucid describe again")
+        held[row["unit"]].append(row)
+    try:
+        return tuple(_unit(row, held[row["name"]]) for row in rows)
+    except (TypeError, ValueError, KeyError) as error:
+        raise _damaged(directory / UNITS, error) from error
+
+
+def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    table = pa.Table.from_pylist(rows, schema)
+    with replaced(path) as scratch:
+        pq.write_table(table, scratch, row_group_size=ROWS, compression="zstd", write_page_checksum=True)
+
+
+def _read(path: Path, schema: pa.Schema, key: str, wanted: list[str] | None) -> list[dict[str, Any]]:
+    chosen = None if wanted is None else [(key, "in", wanted)]
+    try:
+        if not pq.read_schema(path).equals(schema):
+            raise BadInput(f"{path}: holds other columns than units have; run pellucid describe again")
+        table = pq.read_table(path, filters=chosen, partitioning=None, page_checksum_verification=True)
+        found: list[dict[str, Any]] = table.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from error
+    return found
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
+    cause = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({type(error).__name__})"
+    return BadInput(f"{path}: {cause}; run pellucid describe again")
+
+
+def _unit_row(unit: DescribedUnit) -> dict[str, Any]:
+    links = {
+        side: [{"name": _stored(link.name), "strength": link.strength} for link in getattr(unit, side)]
+        for side in ("incoming", "outgoing")
+    }
+    label = None if unit.label is None else _stored(unit.label)
+    scores = {name: _known(getattr(unit, name)) for name in ("r", "shuffled")}
+    return {
+        "name": _stored(unit.name), "label": label, "kind": unit.kind, **scores, "density": unit.density, **links
+    }  # fmt: skip
+
+
+def _known(score: float) -> float | None:
+    return None if math.isnan(score) else score
+
+
+def _context_row(name: str, context: Stretch) -> dict[str, Any]:
+    return {
+        "unit": _stored(name), "how": context.how, "window": context.window, "start": context.start,
+        "pieces": [_stored(piece) for piece in context.pieces],
+        "activations": list(context.activations), "predicted": list(context.predicted),
+    }  # fmt: skip
+
+
+def _unit(row: dict[str, Any], contexts: list[dict[str, Any]]) -> DescribedUnit:
+    if row["kind"] not in get_args(LabelKind) or any(held["how"] not in get_args(How) for held in contexts):
+        raise ValueError(row["kind"])
+    links = {
+        side: tuple(Link(_shown(link["name"]), float(link["strength"])) for link in row[side])
+        for side in ("incoming", "outgoing")
+    }
+    stretches = tuple(
+        Stretch(
+            held["how"], held["window"], held["start"], tuple(map(_shown, held["pieces"])),
+            tuple(map(float, held["activations"])), tuple(map(float, held["predicted"])),
+        )
+        for held in contexts
+    )  # fmt: skip
+    label = None if row["label"] is None else _shown(row["label"])
+    r, shuffled = (math.nan if row[name] is None else float(row[name]) for name in ("r", "shuffled"))
+    return DescribedUnit(
+        _shown(row["name"]), label, row["kind"], r, shuffled, float(row["density"]), stretches,
+        links["incoming"], links["outgoing"],
+    )  # fmt: skip
+
+
+_ESCAPED = re.compile(r"\\(\\|u(d[89a-f][0-9a-f]{2}))")
+_LONE = re.compile("[\\\\\ud800-\udfff]")
+
+
+def _stored(text: str) -> str:
+    """The text as UTF-8 can hold it."""
+    if text.isascii() and "\\" not in text:
+        return text
+    return _LONE.sub(lambda found: "\\\\" if found[0] == "\\" else f"\\u{ord(found[0]):04x}", text)
+
+
+def _shown(text: str) -> str:
+    """The text that `_stored` was given."""
+    if "\\" not in text:
+        return text
+    return _ESCAPED.sub(lambda found: "\\" if found[1] == "\\" else chr(int(found[2], 16)), text)
+
+
+def median_r(units: Sequence[DescribedUnit]) -> tuple[float, float]:
+    """Median of r and of its control over the units that have them; nan where none has."""
+    return _median([unit.r for unit in units]), _median([unit.shuffled for unit in units])
+
+
+def _median(values: Sequence[float]) -> float:
+    known = sorted(value for value in values if not math.isnan(value))
+    if not known:
+        return math.nan
+    return (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2

@@ -1,0 +1,206 @@
+"""Records of units as Neuronpedia's exports, the folders its own admin panel imports.
+
+The form is version 1 ("v1/") of the exports bucket: the columns that `export-data.py` writes (read at commit 1a80fe9)
+and the tables of `schema.prisma` (commit 008d504):
+
+    v1/config/*.jsonl                           what explanations and scores are made by
+    v1/MODEL/SOURCE/{model,release,source,sourceset}.jsonl
+    v1/MODEL/SOURCE/features/batch-N.jsonl.gz       table Neuron, 1,024 units a file
+    v1/MODEL/SOURCE/activations/batch-N.jsonl.gz    table Activation
+    v1/MODEL/SOURCE/explanations/batch-N.jsonl.gz   table Explanation, r as scoreV2 besides
+    v1/MODEL/SOURCE/scores/batch-N.jsonl.gz         table ExplanationScore
+
+The import reads all but `scores`: Neuronpedia's own exports hold none. That file is of the form that its
+`/api/admin/import-file` takes for a table. Two traps of the import are kept clear of: the columns of a file are those
+of its first row, so that all rows have the same and no file is empty; and the text `\\u0000` is cut out of the JSON
+wherever it stands, so that backslashes are written as `\\u005c` and NUL as its picture (U+2400). Ids are hashes of what
+they name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import BadInput
+from pellucid.words.described import DescribedUnit, LabelKind, Stretch
+from pellucid.words.exports.texts import line_of, plain, short
+
+TOGETHER = 1024
+CREATOR = "clkht01d40000jv08hvalcvly"
+"""The user that a Neuronpedia of one's own begins with."""
+
+MAKER = "pellucid"
+TYPES: dict[LabelKind, str] = {"tree": "pellucid_tree", "language model": "pellucid_lm"}
+SCORES = {"r": "pellucid_r", "shuffled": "pellucid_r_shuffled"}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What Neuronpedia calls the units of one site.
+
+    Attributes:
+        model: letters, digits, dashes and underscores; `layer` the number of the layer.
+        set_name: of sources alike, one a layer; without the layer, which Neuronpedia puts in front.
+        dataset: the text that contexts are from.
+        creator: the id of the user who imports.
+    """
+
+    model: str
+    layer: int
+    set_name: str = "pellucid-mlp"
+    dataset: str = ""
+    creator: str = CREATOR
+
+    def __post_init__(self) -> None:
+        for what, name in (("model", self.model), ("set name", self.set_name)):
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", name):
+                raise BadInput(f"Neuronpedia {what} {name!r}: use letters, digits, dashes and underscores only")
+
+    @property
+    def id(self) -> str:
+        """ "3-pellucid-mlp"."""
+        return f"{self.layer}-{self.set_name}"
+
+
+def write_neuronpedia(units: Sequence[DescribedUnit], source: Source, directory: Path) -> Path:
+    """Write the units of one site; gives the folder of the source.
+
+    Raises:
+        BadInput: units are of several sites, an index is there twice, or the directory cannot be written.
+    """
+    if len({unit.site for unit in units}) > 1 or len({unit.index for unit in units}) < len(units):
+        raise BadInput(f"Neuronpedia source {source.id}: give the units of one site, each once")
+    folder = directory / "v1" / source.model / source.id
+    tables: dict[str, Callable[[DescribedUnit], list[Row]]] = {
+        "features": lambda unit: [_feature(unit, source)],
+        "activations": lambda unit: [_activation(unit, context, source) for context in unit.contexts],
+        "explanations": lambda unit: [_explanation(unit, source)] if unit.label is not None else [],
+        "scores": lambda unit: _scores(unit, source) if unit.label is not None else [],
+    }
+    try:
+        for name, row in _about(source).items():
+            _write(folder / f"{name}.jsonl", [row])
+        for name, rows in _config(source).items():
+            _write(directory / "v1" / "config" / f"{name}.jsonl", rows)
+        for name, make in tables.items():
+            for number, start in enumerate(range(0, len(units), TOGETHER)):
+                found = [row for unit in units[start : start + TOGETHER] for row in make(unit)]
+                if found:
+                    _write(folder / name / f"batch-{number}.jsonl.gz", found)
+    except OSError as error:
+        raise BadInput(f"{directory}: cannot be written ({error.strerror}); choose another directory") from error
+    return folder
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(line_of(row).replace("\\\\", "\\u005c") + "\n" for row in rows).encode("ascii")
+    path.write_bytes(gzip.compress(text, compresslevel=5, mtime=0) if path.suffix == ".gz" else text)
+
+
+def _text(text: str) -> str:
+    return plain(text).replace("\0", "\u2400")
+
+
+def _id(*parts: object) -> str:
+    """25 letters and digits, like the ids that Neuronpedia draws."""
+    return "c" + hashlib.sha256(line_of([str(part) for part in parts]).encode()).hexdigest()[:24]
+
+
+def _where(unit: DescribedUnit, source: Source) -> Row:
+    return {"modelId": source.model, "layer": source.id, "index": str(unit.index)}
+
+
+def _feature(unit: DescribedUnit, source: Source) -> Row:
+    empty = (
+        "freq_hist_data_bar_heights", "freq_hist_data_bar_values", "logits_hist_data_bar_heights",
+        "logits_hist_data_bar_values", "neuron_alignment_indices", "neuron_alignment_l1", "neuron_alignment_values",
+        "correlated_neurons_indices", "correlated_neurons_l1", "correlated_neurons_pearson", "decoder_weights_dist",
+        "neg_str", "neg_values", "pos_str", "pos_values", "topkCosSimIndices", "topkCosSimValues", "vector",
+    )  # fmt: skip
+    return {
+        **_where(unit, source), "maxActApprox": short(unit.highest), "creatorId": source.creator,
+        "frac_nonzero": unit.density, "sourceSetName": source.set_name, **{name: [] for name in empty},
+        "vectorLabel": None, "hookName": None, "vectorDefaultSteerStrength": None, "hasVector": False,
+    }  # fmt: skip
+
+
+def _activation(unit: DescribedUnit, context: Stretch, source: Source) -> Row:
+    values = [short(value) for value in context.activations]
+    peak = max(range(len(values)), key=values.__getitem__, default=0)
+    return {
+        "id": _id(source, unit.name, "activation", context.how, context.window, context.start),
+        **_where(unit, source), "creatorId": source.creator, "dataSource": _text(source.dataset) or None,
+        "tokens": [_text(piece) for piece in context.pieces], "maxValue": max(values, default=0.0),
+        "minValue": min(values, default=0.0), "values": values, "maxValueTokenIndex": peak, "dfaValues": [],
+        "dfaMaxValue": None, "dfaTargetIndex": None, "binContains": None, "binMin": None, "binMax": None,
+    }  # fmt: skip
+
+
+def _explanation(unit: DescribedUnit, source: Source) -> Row:
+    return {
+        "id": _id(source, unit.name, "explanation"), **_where(unit, source), "authorId": source.creator,
+        "description": _text(unit.label or ""), "embedding": None, "typeName": TYPES[unit.kind],
+        "explanationModelName": MAKER, "umap_x": 0.0, "umap_y": 0.0, "umap_cluster": 0,
+        "umap_log_feature_sparsity": 0.0, "scoreV2": None if math.isnan(unit.r) else unit.r,
+    }  # fmt: skip
+
+
+def _scores(unit: DescribedUnit, source: Source) -> list[Row]:
+    return [
+        {
+            "id": _id(source, unit.name, name), "initiatedByUserId": source.creator, "value": getattr(unit, attribute),
+            "explanationId": _id(source, unit.name, "explanation"), "explanationScoreTypeName": name,
+            "explanationScoreModelName": MAKER, "jsonDetails": "",
+        }
+        for attribute, name in SCORES.items()
+        if not math.isnan(getattr(unit, attribute))
+    ]  # fmt: skip
+
+
+def _about(source: Source) -> dict[str, Row]:
+    by = {"creatorId": source.creator, "visibility": "PRIVATE"}
+    return {
+        "model": {
+            "id": source.model, "displayNameShort": source.model, "displayName": source.model, "layers": 0,
+            "neuronsPerLayer": 0, "owner": MAKER, **by,
+        },
+        "release": {
+            "name": source.set_name, "description": "units with labels", "urls": [], "creatorName": MAKER, **by,
+        },
+        "sourceset": {
+            "modelId": source.model, "name": source.set_name, "description": "units with labels", "urls": [],
+            "creatorName": MAKER, "releaseName": source.set_name, "allowInferenceSearch": False, **by,
+        },
+        "source": {
+            "id": source.id, "modelId": source.model, "setName": source.set_name,
+            "dataset": _text(source.dataset) or None, "inferenceEnabled": False, **by,
+        },
+    }  # fmt: skip
+
+
+def _config(source: Source) -> dict[str, list[Row]]:
+    def made(name: str, title: str, text: str) -> Row:
+        return {"name": name, "displayName": title, "description": text, "creatorName": MAKER}
+
+    owned = {"creatorId": source.creator}
+    return {
+        "explanation_model_type": [made(MAKER, MAKER, "labels that predict, grown without a language model")],
+        "explanation_type": [
+            made(TYPES["tree"], "tree", "a tree over tokens that predicts the activation") | owned,
+            made(TYPES["language model"], "language model", "a sentence by a language model") | owned,
+        ],
+        "explanation_score_model": [made(MAKER, MAKER, "labels are run, not asked")],
+        "explanation_score_type": [
+            made(SCORES["r"], "r", "correlation with the activation on held-out text") | owned,
+            made(SCORES["shuffled"], "r, shuffled", "the same with the label of another unit") | owned,
+        ],
+    }
