@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 
 Parameters = Mapping[str, torch.Tensor]
-Batch = Float[torch.Tensor, "batch width"]
+Batch = Float[torch.Tensor, "batch _"]
 
 AUXILIARY = 1 / 32
 """Weight of what silent latents learn."""

@@ -49,6 +49,7 @@ class Tuning:
         rate: of Adam at the start, in standard deviations of the numbers tuned: for values of labels those of the same
             label (latents differ in size by orders of magnitude); for rules of heads in units of 0.3 nats.
         target: "network" (its own prediction) or "text" (the token that came next).
+        alone: share of steps in which only one part runs by words, each in turn, so that words are good for the part.
         mixed: share of steps in which each part runs by words only with probability one half.
         more: what is tuned beside the constants of words.
         held: share of the windows that is held back.
@@ -61,7 +62,8 @@ class Tuning:
     windows: int = 4
     rate: float = 0.1
     target: Literal["network", "text"] = "network"
-    mixed: float = 0.25
+    alone: float = 0.4
+    mixed: float = 0.1
     more: tuple[More, ...] = ()
     held: float = 0.1
     every: int = 50
@@ -170,8 +172,10 @@ class _Course:
         )
         for step in range(start, end):
             rng = np.random.default_rng((self.tuning.seed, 2, step))
-            every = list(self.running.parts)
-            if rng.random() < self.tuning.mixed:
+            every, kind = list(self.running.parts), rng.random()
+            if kind < self.tuning.alone:
+                every = [every[step % len(every)]]
+            elif kind < self.tuning.alone + self.tuning.mixed:
                 every = [part for part in every if rng.random() < 0.5] or every
             yield order[step * size : (step + 1) * size], every
 
