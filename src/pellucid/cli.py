@@ -83,23 +83,36 @@ def describe(
     latents: Annotated[int, typer.Option(help="of the dictionary of each MLP")] = 1536,
     tuned: Annotated[bool, typer.Option("--tune/--no-tune", help="tune the numbers of all words together")] = True,
     seed: Annotated[int, typer.Option(help="seed of the split and of everything drawn")] = 0,
+    endpoint: Annotated[Optional[str], typer.Option(help="OpenAI-compatible address of a labeller")] = None,  # noqa: UP045
+    labeller: Annotated[Optional[str], typer.Option(help="the model to ask there")] = None,  # noqa: UP045
+    ask: Annotated[int, typer.Option(help="how many latents to ask it about")] = 60,
+    max_calls: Annotated[Optional[int], typer.Option(help="requests to send at most")] = None,  # noqa: UP045
 ) -> None:
     """Describe every MLP and head of a language model in words that run, and say what they are worth."""
     from pellucid import describing
+    from pellucid.labelling import explain_latents, labeller_at
     from pellucid.lift.load import load
+    from pellucid.words.explain.asking import MISSING_EXIT_CODE
 
     with _interruptible("the same command goes on"), _stages() as say:
+        asker = labeller_at(endpoint, labeller, output, max_calls) if endpoint else None
         network = load(model)
         corpus = describing.read_text(network, inputs, context, tokens)
         effort = describing.effort_of(latents=latents, tuned=tuned, seed=seed)
         described = describing.describe(network, corpus, output=output, effort=effort, progress=say)
+        asked = explain_latents(described, corpus, output, asker, count=ask, seed=seed, progress=say) if asker else ()
     _print_ledger(described)
     _print_verdicts(
         [verdict for verdict in described.notes.verdicts if verdict.reading == "words" or not verdict.passed],
         every=True,
     )
     console.print(f"report: {output / 'report.html'}\nwords: {output / describing.FOLDER}", markup=False)
+    missing = sum(one.label is None for one in asked)
+    if asked:
+        console.print(f"labels by the labeller: {len(asked) - missing}, missing: {missing}", markup=False)
     _exit_by(described.notes.verdicts)
+    if missing:
+        raise typer.Exit(MISSING_EXIT_CODE)
 
 
 @app.command()
@@ -121,13 +134,18 @@ def verify(
 @app.command()
 def show(
     directory: Annotated[Path, typer.Argument(help="what decompile wrote")],
-    part: Annotated[Optional[str], typer.Argument(help="a function; the whole program when left out")] = None,  # noqa: UP045
+    part: Annotated[Optional[str], typer.Argument(help="a function, or a unit like f:latents[7]; else all")] = None,  # noqa: UP045
     depth: Annotated[int, typer.Option(help="how many levels to open")] = 2,
 ) -> None:
-    """Print a program as pseudocode, opened level by level."""
+    """Print a program as pseudocode, opened level by level, or what is known of a unit."""
     from pellucid.ir.printing import program_text
+    from pellucid.ir.units import parse_unit
+    from pellucid.reports.unit_terminal import unit_text
 
     program = Program.load(directory)
+    if part is not None and part.endswith("]") and part not in program.functions:
+        console.print(unit_text(directory, parse_unit(program, part)), soft_wrap=True)
+        return
     if part is not None:
         program[part]
     console.print(program_text(program, depth, start=part), markup=False, soft_wrap=True)

@@ -78,9 +78,13 @@ def report(program: Program, verdicts: Sequence[Verdict], *, code: Mapping[str, 
     )
 
 
-def render(template: str, **facts: object) -> str:
-    """A page from a template of this room, with the one style sheet and the one script that its policy allows."""
-    style, script = _asset("report.css"), _asset("report.js")
+def render(template: str, *, also: Sequence[str] = (), **facts: object) -> str:
+    """A page from a template of this room, with the styles and the one script that its policy allows.
+
+    Args:
+        also: style sheets of this room that the page needs besides that of the report.
+    """
+    style, script = "".join(_asset(name) for name in ("report.css", *also)), _asset("report.js")
     made = _environment().get_template(template)
     return made.render(policy=_policy(style, script), style=Markup(style), script=Markup(script), **facts)
 

@@ -24,6 +24,9 @@ from pellucid.ir.directory import replaced
 LabelKind = Literal["tree", "language model"]
 How = Literal["top", "random"]
 
+PLACE = Path("words", "units")
+"""Where the directory of a described program holds its records."""
+
 UNITS, CONTEXTS = "units.parquet", "contexts.parquet"
 ROWS = 4096
 """Rows of a group: what a query for one unit has to read."""

@@ -1,0 +1,77 @@
+"""A unit in a terminal: label, score, contexts with active tokens coloured, links. Nothing in it can steer a terminal.
+
+Everything is put into `rich.text.Text`, which reads no markup, and what has no shape of its own is written as an
+escape. Without colours, the strongest token of a context stands between « and ».
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.text import Text
+
+from pellucid.errors import BadInput
+from pellucid.ir.units import Unit
+from pellucid.reports.unit_views import LEVELS, Run, neighbours, runs, said_above, score
+from pellucid.reports.wording import clip, number, percent, visible
+from pellucid.words.described import PLACE, DescribedUnit, read_units
+
+LABEL, NEIGHBOUR = 2400, 100
+"""Characters of a label that are shown, and of the label of a neighbour."""
+
+
+def unit_text(directory: Path, unit: Unit) -> Text:
+    """What the directory of a described program knows of a unit.
+
+    Raises:
+        BadInput: it knows nothing of it, or a file is damaged.
+    """
+    if not (directory / PLACE).is_dir():
+        raise BadInput(f"{directory}: holds no words of units; make them with pellucid describe")
+    found = read_units(directory / PLACE, [str(unit)])
+    if not found:
+        raise BadInput(f"{unit}: has no words; {directory / 'units' / 'index.html'} lists the units that have")
+    others = read_units(directory / PLACE, [link.name for link in (*found[0].incoming, *found[0].outgoing)])
+    return text_of(found[0], {other.name: other.label for other in others})
+
+
+def text_of(unit: DescribedUnit, labels: dict[str, str | None]) -> Text:
+    """A unit as text; `labels` of other units by name."""
+    text = Text()
+    _add(text, f"{unit.name}\n", "bold")
+    _add(text, f"{clip(unit.label, LABEL)}\n" if unit.label is not None else "no label was found\n")
+    scores = f"r {score(unit.r)}, with another unit's label {score(unit.shuffled)}"
+    _add(text, f"{unit.kind}; {scores}; active on {percent(unit.density)} of tokens\n", "dim")
+    above = said_above(unit)
+    for how, title in (("top", "where it is highest"), ("random", "at random places")):
+        shown = [context for context in unit.contexts if context.how == how]
+        if shown:
+            _add(text, f"\n{title}\n", "bold")
+        for context in shown:
+            _add(text, "  ")
+            for run in runs(context, unit.highest, above):
+                _add_run(text, run)
+            _add(text, "\n")
+    for title, links in (("reads most from", unit.incoming), ("read most by", unit.outgoing)):
+        if links:
+            _add(text, f"\n{title}\n", "bold")
+        for one in neighbours(links, labels):
+            _add(text, f"  {number(one.strength):>8}  {one.name}  {clip(one.label, NEIGHBOUR)}\n")
+    return text
+
+
+def _add(text: Text, piece: str, style: str = "") -> None:
+    text.append(visible(piece), style or None)
+
+
+def _add_run(text: Text, run: Run) -> None:
+    shown = f"«{run.text}»" if run.peak else run.text
+    colour = f"black on {_colour(run.level)}" if run.level > 0 else "white on blue" if run.level < 0 else ""
+    _add(text, shown, " ".join(filter(None, (colour, "underline" if run.said else ""))))
+
+
+def _colour(level: int) -> str:
+    """From nearly white to amber."""
+    share = level / LEVELS
+    red, green, blue = (round(255 - share * fall) for fall in (15, 80, 200))
+    return f"#{red:02x}{green:02x}{blue:02x}"

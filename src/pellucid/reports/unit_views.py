@@ -1,0 +1,90 @@
+"""What is shown of a unit, on a page or in a terminal: contexts cut into runs of one strength, links with labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pellucid.reports.wording import number
+from pellucid.words.described import DescribedUnit, Link, Stretch
+
+LEVELS = 9
+"""Strengths that are told apart; 0 is not active, -1 below zero."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring tokens that look alike.
+
+    Attributes:
+        level: how strong, see `LEVELS`.
+        said: whether the label says that the unit is active here.
+        peak: whether it is the strongest token of its context.
+        title: the activation, and what the label predicts.
+    """
+
+    text: str
+    level: int = 0
+    said: bool = False
+    peak: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A unit at the other end of a link, with its label where it has one."""
+
+    name: str
+    strength: float
+    label: str
+
+
+def runs(context: Stretch, highest: float, said_above: float) -> Iterator[Run]:
+    """A context, tokens without activation or prediction put together.
+
+    Args:
+        highest: the activation of the strongest level.
+        said_above: a prediction above this counts as "active".
+    """
+    quiet: list[str] = []
+    peak = max(range(len(context.pieces)), key=context.activations.__getitem__, default=-1)
+    for place, (piece, activation) in enumerate(zip(context.pieces, context.activations, strict=True)):
+        predicted = context.predicted[place] if context.predicted else None
+        said = predicted is not None and predicted > said_above
+        if activation == 0 and not said:
+            quiet.append(_on_a_line(piece))
+            continue
+        if quiet:
+            yield Run("".join(quiet))
+            quiet = []
+        title = number(activation) if predicted is None else f"{number(activation)}; the label says {number(predicted)}"
+        yield Run(_on_a_line(piece), level_of(activation, highest), said, place == peak and activation > 0, title)
+    if quiet:
+        yield Run("".join(quiet))
+
+
+def level_of(activation: float, highest: float) -> int:
+    """The strength of an activation: 1 to `LEVELS`, 0 for none, -1 below zero."""
+    if not activation > 0:
+        return -1 if activation < 0 else 0
+    return min(LEVELS, max(1, math.ceil(LEVELS * activation / highest))) if highest > 0 else LEVELS
+
+
+def score(value: float) -> str:
+    """A score to three digits, or that it is unknown."""
+    return "unknown" if math.isnan(value) else number(value)
+
+
+def said_above(unit: DescribedUnit) -> float:
+    """Half of the label's largest prediction: what is above counts as "active"."""
+    return max((value for one in unit.contexts for value in one.predicted), default=0.0) / 2
+
+
+def neighbours(links: tuple[Link, ...], labels: Mapping[str, str | None]) -> tuple[Neighbour, ...]:
+    """The units at the other ends of links."""
+    return tuple(Neighbour(link.name, link.strength, labels.get(link.name) or "") for link in links)
+
+
+def _on_a_line(piece: str) -> str:
+    return piece.replace("\n", "↵").replace("\t", "⇥")

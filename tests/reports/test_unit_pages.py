@@ -1,0 +1,159 @@
+"""Pages of units: everything is there, in files of 200, and nothing that text says is more than text."""
+
+import dataclasses
+import html.parser
+import re
+
+import planted_units as planted
+import pytest
+
+from pellucid.errors import BadInput
+from pellucid.ir.units import Site, Unit
+from pellucid.reports.unit_pages import INDEX, paged, write_unit_pages
+from pellucid.reports.unit_terminal import text_of, unit_text
+from pellucid.reports.unit_views import level_of, runs, said_above
+from pellucid.words.described import PLACE, DescribedUnit, Link, write_units
+
+EVIL = '<img src=x onerror="alert(1)">:latents'
+
+
+class Tags(html.parser.HTMLParser):
+    """Every tag with its attributes, all ids, all links, all text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def values(self, name):
+        return [attributes[name] for _, attributes in self.tags if name in attributes]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    write_unit_pages([*planted.units(205), *planted.units(3, EVIL)], out, "</title><script>alert(1)</script>")
+    return out / "units"
+
+
+def test_files(folder):
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [
+        "000-model.layers.0.mlp.dictionary-latents-00000.html", "000-model.layers.0.mlp.dictionary-latents-00200.html",
+        "001--img-src-x-onerror-alert-1-latents-00000.html", INDEX,
+    ]  # fmt: skip
+    pages = [Tags((folder / name).read_text()) for name in names[:3]]
+    assert [sum(one.startswith("u") for one in page.values("id")) for page in pages] == [200, 5, 3]
+
+
+def test_links_lead_somewhere(folder):
+    ids = {path.name: set(Tags(path.read_text()).values("id")) for path in folder.iterdir()}
+    for path in folder.iterdir():
+        for link in Tags(path.read_text()).values("href"):
+            if link in ("data:,", "../report.html"):
+                continue
+            file, _, anchor = link.partition("#")
+            assert not anchor or anchor in ids[file or path.name], link
+            assert (folder / file).exists()
+
+
+def test_nothing_but_text(folder):
+    for path in folder.iterdir():
+        page = Tags(path.read_text(encoding="utf-8"))
+        assert {tag for tag, _ in page.tags} <= {
+            "html", "head", "meta", "title", "link", "style", "body", "header", "p", "h1", "h2", "h3", "a", "bdi",
+            "main", "nav", "section", "code", "b", "ol", "li", "span", "div", "table", "caption", "thead", "tbody",
+            "tr", "th", "td", "footer",
+        }  # fmt: skip
+        assert not any(name.startswith("on") or name in ("src", "style") for _, found in page.tags for name in found)
+        assert "default-src 'none'" in page.values("content")[0]
+
+
+def test_all_is_shown(folder):
+    text = "".join(Tags((folder / "000-model.layers.0.mlp.dictionary-latents-00000.html").read_text()).text)
+    for piece in planted.HOSTILE[:2]:
+        assert piece in text
+    for shown in ("line↵end", "\\u0000", "\\u001b[31m", "\\u202egnp", "\\ud800", "{{ 7*7 }}", "é 𝄞", "[bold]x[/bold]"):
+        assert shown in text
+    assert "\x1b" not in text
+    assert "r 0.600, with another unit's label 0; active on 20.0 %" in text
+    assert "Read most by" in text
+    last = "".join(Tags((folder / "000-model.layers.0.mlp.dictionary-latents-00200.html").read_text()).text)
+    assert last.count("No label was found.") == 1
+    index = "".join(Tags((folder / INDEX).read_text()).text)
+    assert "205" in index
+    assert "200 to 204" in index
+
+
+def test_colours(folder):
+    page = (folder / "000-model.layers.0.mlp.dictionary-latents-00000.html").read_text()
+    assert re.search(r' on<span class="a9 said peak" title="2.50; the label says 1"> the</span> mat', page)
+
+
+def test_same_bytes(tmp_path, folder):
+    write_unit_pages([*planted.units(205), *planted.units(3, EVIL)], tmp_path, "</title><script>alert(1)</script>")
+    for path in folder.iterdir():
+        assert path.read_bytes() == (tmp_path / "units" / path.name).read_bytes()
+
+
+def test_no_units_and_no_place(tmp_path):
+    index = write_unit_pages((), tmp_path, "nothing")
+    assert "No unit has words yet" in index.read_text()
+    assert paged(()) == ()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be made"):
+        write_unit_pages((), tmp_path / "file", "nothing")
+
+
+def test_runs_and_levels():
+    context = planted.stretch(
+        ("a", "b", "c", "d", "e"), (0.0, 0.0, 1.0, -2.0, 0.0), predicted=(0.0, 5.0, 0.0, 0.0, 0.0)
+    )
+    found = list(runs(context, 9.0, 1.0))
+    assert [(run.text, run.level, run.said, run.peak) for run in found] == [
+        ("a", 0, False, False), ("b", 0, True, False), ("c", 1, False, True), ("d", -1, False, False),
+        ("e", 0, False, False),
+    ]  # fmt: skip
+    assert [level_of(x, 9.0) for x in (0.0, 1e-9, 1.0, 1.1, 9.0, 20.0, -1.0)] == [0, 1, 1, 2, 9, 9, -1]
+    assert said_above(planted.hostile_unit()) == (len(planted.HOSTILE) - 1) / 4
+
+
+def test_terminal_text_is_only_text():
+    shown = text_of(planted.hostile_unit(), {f"{planted.SITE}[1]": "[red]\x1b[2J neighbour"}).plain
+    assert "\x1b" not in shown
+    assert "\x00" not in shown
+    assert "\ud800" not in shown
+    for piece in ("[bold]x[/bold]", "<script>", "\\u001b[31m", "line↵end", "[red]\\u001b[2J neighbour", "«»"):
+        assert piece in shown
+    assert "-0.5" in shown or "−0.5" in shown
+
+
+def unit_at(index):
+    function, _, shown = planted.SITE.partition(":")
+    return Unit(Site(function, "y", units=10, shown=shown), index)
+
+
+def test_terminal_reads_the_directory(tmp_path):
+    unit = planted.units(4)[1]
+    linked = dataclasses.replace(unit, outgoing=(Link(f"{planted.SITE}[2]", 1.0),))
+    write_units([linked, planted.units(4)[2]], tmp_path / PLACE)
+    shown = unit_text(tmp_path, unit_at(1)).plain
+    assert "1.5 where current in" in shown
+    assert 'latents[2]  2.5 where current in {" the"}' in shown
+    assert " on« the» mat" in shown
+    with pytest.raises(BadInput, match="has no words"):
+        unit_text(tmp_path, unit_at(9))
+    with pytest.raises(BadInput, match="make them with pellucid describe"):
+        unit_text(tmp_path / "other", unit_at(1))
+
+
+def test_unlabelled_in_terminal():
+    bare = DescribedUnit("f:latents[0]", None, "tree", float("nan"), float("nan"), 0.0)
+    assert "no label was found" in text_of(bare, {}).plain
+    assert "r unknown" in text_of(bare, {}).plain
