@@ -2,8 +2,8 @@
 
 What is tuned are constants of descriptions: the values of labels, what dictionaries miss, the tables of rules. Adam
 follows the cross-entropy of the network on words to the network's own prediction at each position (it varies less from
-text to text than the one token that came next), over the tokens that occur in the *tune* part. In some steps each part
-runs by words only with probability one half, so that its words also stay good for the part alone. Windows held back
+text to text than the one token that came next), over the tokens that occur in the *tune* part. In some steps one part
+alone runs by words, or each with probability one half, so that words also stay good for the part. Windows held back
 from the gradient say when to stop, and which constants to keep. What is kept on disk after each look at them is enough
 to go on after an interruption, to the same result.
 """
@@ -46,8 +46,7 @@ class Tuning:
     Attributes:
         steps: at most.
         windows: in each step.
-        rate: of Adam at the start, in standard deviations of the numbers tuned: for values of labels those of the same
-            label (latents differ in size by orders of magnitude); for rules of heads in units of 0.3 nats.
+        rate: of Adam at the start, in standard deviations of the numbers tuned (in nats, for rules of heads).
         target: "network" (its own prediction) or "text" (the token that came next).
         alone: share of steps in which only one part runs by words, each in turn, so that words are good for the part.
         mixed: share of steps in which each part runs by words only with probability one half.
@@ -132,13 +131,17 @@ class _Course:
         self.running = Running(program, corpus)
         order = np.random.default_rng(tuning.seed).permutation(len(corpus))
         self.held, self.own = np.sort(order[:held]), np.sort(order[held:])
-        self.units = tuned_weights(program, tuning)
-        self.parameters = {name: torch.zeros_like(program.weights[name]).requires_grad_() for name in self.units}
-        self.adam = torch.optim.Adam(self.parameters.values(), lr=tuning.rate, betas=(0.9, 0.99))
+        rates = tuned_weights(program, tuning)
+        self.parameters = {name: program.weights[name].clone().requires_grad_() for name in rates}
+        self.rates = list(rates.values())
+        groups = [
+            {"params": [tensor], "lr": rate} for tensor, rate in zip(self.parameters.values(), self.rates, strict=True)
+        ]
+        self.adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
         self.step = self.kept = 0
         self.looks: list[Look] = []
-        self._key = _key(program, corpus, tuning)
+        self._key = _key(program, corpus, tuning, self.parameters)
 
     @property
     def finished(self) -> bool:
@@ -180,7 +183,8 @@ class _Course:
             yield order[step * size : (step + 1) * size], every
 
     def _descend(self, chosen: Int[np.ndarray, " windows"], parts: list[str]) -> float:
-        self.adam.param_groups[0]["lr"] = self.tuning.rate * _share_of_rate(self.step, self.tuning.steps)
+        for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
+            group["lr"] = rate * _share_of_rate(self.step, self.tuning.steps)
         loss = self._loss(chosen, parts)
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -189,15 +193,11 @@ class _Course:
         return float(loss.detach())
 
     def _loss(self, chosen: Int[np.ndarray, " windows"], parts: list[str] | None) -> Float[torch.Tensor, ""]:
-        found = self.running.logits(chosen, self._weights(self.parameters), parts)[:, 1:-1].log_softmax(-1)
+        found = self.running.logits(chosen, self.parameters, parts)[:, 1:-1].log_softmax(-1)
         if self.tuning.target == "network":
             return -(self.running.wanted(chosen)[:, 1:-1].exp() * found).sum(-1).mean()
         following = torch.searchsorted(self.running.tokens, self.running.ids[chosen][:, 2:].contiguous())
         return -found.gather(-1, following[..., None]).mean()
-
-    def _weights(self, moved: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The tuned tensors, moved by so many units from where they started."""
-        return {name: self.program.weights[name] + unit * moved[name] for name, unit in self.units.items()}
 
     def _held_loss(self) -> float:
         size = self.tuning.windows
@@ -210,7 +210,7 @@ class _Course:
 
     def result(self) -> Tuned:
         """The program with the best constants."""
-        program = replace(self.program, weights={**self.program.weights, **self._weights(self.best)})
+        program = replace(self.program, weights={**self.program.weights, **self.best})
         return Tuned(program, tuple(self.looks), self.kept)
 
     # ---- on disk
@@ -260,34 +260,23 @@ class _Course:
                     self.adam.state[tensor] = {key: tensors[f"{key}:{name}"].clone() for key in MOMENTS}
 
 
-def tuned_weights(program: Program, tuning: Tuning) -> dict[str, Float[torch.Tensor, "..."]]:
-    """The tensors that are tuned, and the unit in which each (or each row) moves."""
-    units: dict[str, torch.Tensor] = {}
+def tuned_weights(program: Program, tuning: Tuning) -> dict[str, float]:
+    """The tensors that are tuned, and the rate of each."""
+    rates: dict[str, float] = {}
     for names in described_weights(program).values():
         for name in names:
-            tensor = program.weights[name]
-            if name.endswith(f"{DICTIONARY}.labels.values"):
-                units[name] = _row_spread(tensor)
-            elif name.endswith(f"{MISSED}.constant"):
-                units[name] = _spread(tensor)
-            else:
-                units[name] = torch.tensor(0.3)
+            table = not name.endswith((f"{DICTIONARY}.labels.values", f"{MISSED}.constant"))
+            rates[name] = tuning.rate * (0.3 if table else _spread(program.weights[name]))
     for kind, share in (("decoders", 0.3), ("norms", 0.1)):
         if kind in tuning.more:
-            units |= {name: share * _spread(program.weights[name]) for name in _more(program, kind)}
-    return units
+            rates |= {name: tuning.rate * share * _spread(program.weights[name]) for name in _more(program, kind)}
+    return rates
 
 
-def _spread(tensor: Float[torch.Tensor, "..."]) -> Float[torch.Tensor, ""]:
+def _spread(tensor: Float[torch.Tensor, "..."]) -> float:
     """The standard deviation of numbers; their size where they are all equal; 0.01 where they are 0."""
     found = float(tensor.std()) if tensor.numel() > 1 else 0.0
-    return torch.tensor(found or float(tensor.abs().mean()) or 0.01)
-
-
-def _row_spread(values: Float[torch.Tensor, "label rule"]) -> Float[torch.Tensor, "label 1"]:
-    """The standard deviation of each label's values; a tenth of the median where it is less."""
-    found = values.std(dim=1, keepdim=True, correction=0)
-    return found.clamp(min=float(found.median()) / 10 or 0.01)
+    return found or float(tensor.abs().mean()) or 0.01
 
 
 def _more(program: Program, kind: str) -> list[str]:
@@ -307,7 +296,7 @@ def _share_of_rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 10) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.02)
 
 
-def _key(program: Program, corpus: Corpus, tuning: Tuning) -> str:
-    starting = [(name, digest(program.weights[name])) for name in tuned_weights(program, tuning)]
+def _key(program: Program, corpus: Corpus, tuning: Tuning, parameters: Mapping[str, torch.Tensor]) -> str:
+    starting = [(name, digest(tensor.detach())) for name, tensor in parameters.items()]
     told = repr((program.fingerprint, corpus.fingerprint, asdict(tuning), starting))
     return hashlib.sha256(told.encode()).hexdigest()
