@@ -2,8 +2,8 @@
 
 What is tuned are constants of descriptions: the values of labels, what dictionaries miss, the tables of rules. Adam
 follows the cross-entropy of the network on words to the network's own prediction at each position (it varies less from
-text to text than the one token that came next), over the tokens that occur in the *tune* part. In some steps one part
-alone runs by words, or each with probability one half, so that words also stay good for the part. Windows held back
+text to text than the one token that came next), over the tokens that occur in the *tune* part. In some steps each part
+runs by words only with probability one half, so that its words also stay good for the part alone. Windows held back
 from the gradient say when to stop, and which constants to keep. What is kept on disk after each look at them is enough
 to go on after an interruption, to the same result.
 """
@@ -48,7 +48,6 @@ class Tuning:
         windows: in each step.
         rate: of Adam at the start, in standard deviations of the numbers tuned (in nats, for rules of heads).
         target: "network" (its own prediction) or "text" (the token that came next).
-        alone: share of steps in which only one part runs by words, each in turn, so that words are good for the part.
         mixed: share of steps in which each part runs by words only with probability one half.
         more: what is tuned beside the constants of words.
         held: share of the windows that is held back.
@@ -61,8 +60,7 @@ class Tuning:
     windows: int = 4
     rate: float = 0.1
     target: Literal["network", "text"] = "network"
-    alone: float = 0.4
-    mixed: float = 0.1
+    mixed: float = 0.25
     more: tuple[More, ...] = ()
     held: float = 0.1
     every: int = 50
@@ -175,10 +173,8 @@ class _Course:
         )
         for step in range(start, end):
             rng = np.random.default_rng((self.tuning.seed, 2, step))
-            every, kind = list(self.running.parts), rng.random()
-            if kind < self.tuning.alone:
-                every = [every[step % len(every)]]
-            elif kind < self.tuning.alone + self.tuning.mixed:
+            every = list(self.running.parts)
+            if rng.random() < self.tuning.mixed:
                 every = [part for part in every if rng.random() < 0.5] or every
             yield order[step * size : (step + 1) * size], every
 
