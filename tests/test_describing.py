@@ -82,6 +82,24 @@ def test_all_that_was_found_is_in_files(described):
     assert {path.name for path in output.iterdir()} >= {"program.py", "program.json", "weights.safetensors", "words"}
 
 
+def test_every_latent_has_a_record_a_page_and_is_shown(described):
+    from typer.testing import CliRunner
+
+    from pellucid.cli import app
+    from pellucid.words.described import PLACE, read_units
+
+    _program, output, _ = described
+    units = read_units(output / PLACE)
+    assert len(units) == 2 * LITTLE.recipe.latents
+    assert all(unit.label is not None for unit in units)
+    pages = [path.read_text() for path in (output / "units").iterdir()]
+    assert all(any(f'id="u{unit.index}"' in page and unit.site in page for page in pages) for unit in units)
+    assert 'href="units/index.html"' in (output / "report.html").read_text()
+    shown = CliRunner().invoke(app, ["show", str(output), units[3].name])
+    assert (shown.exit_code, units[3].name in shown.output) == (0, True)
+    assert "where it is highest" in shown.output or "active on 0" in shown.output
+
+
 def test_the_emitted_file_was_run_exactly_and_on_words(described):
     program, _, _ = described
     exact = [verdict for verdict in program.notes.verdicts if verdict.reading == "weights"]

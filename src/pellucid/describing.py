@@ -1,6 +1,6 @@
 """The way to words: a language model and a text go in; out comes its program with a description that runs of each part.
 
-load → trace → structure → dictionaries → labels → heads as rules → install → tune → emit → verify → report
+load → trace → structure → dictionaries → labels → heads as rules → install → tune → emit → units → verify → report
 
 Everything that takes long is kept in the folder `words` of the output as soon as it is done, so that the same call goes
 on after an interruption. Nothing needs a language model: labels are grown (`pellucid.words.labels`), heads are fitted
@@ -41,7 +41,10 @@ from pellucid.lift.vocabulary import beginning_of, encode_bare, pieces_of
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
 from pellucid.reports import write_report
+from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.verdicts import verify_directory, write_verdicts
+from pellucid.words.described import PLACE, write_units
+from pellucid.words.gathered import describe_units
 from pellucid.words.heads.capture import capture_heads
 from pellucid.words.heads.fitting import Course, fit_heads
 from pellucid.words.heads.rule import HeadRule
@@ -141,7 +144,17 @@ def describe(
         program = tuned.program
     say("emit")
     emit(program, output)
+    _recorded(program, [labels[name] for name in names], parts, Path(output), say)
     return _judged(program, network, parts.verify, Path(output), effort.seed, say)
+
+
+def _recorded(program: Program, labels: Sequence[LabelSet], parts: CorpusParts, output: Path, say: Say) -> None:
+    """Records and pages of all latents, with the labels as they were grown."""
+    say("units: scores, contexts and links")
+    units = tuple(describe_units(program, labels, parts))
+    with writing(output):
+        write_units(units, output / PLACE)
+        write_unit_pages(units, output, program.source)
 
 
 def _judged(program: Program, network: Network, held: Corpus, output: Path, seed: int, say: Say) -> Program:

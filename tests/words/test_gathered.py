@@ -101,6 +101,15 @@ def test_all_sites_with_scores_from_verify(program):
     assert repr(list(describe_units(program, sets, parts))) == repr(units)
 
 
+def test_labels_that_look_at_nothing_have_no_score(program):
+    parts = CorpusParts(corpus(2, 2), corpus(2, 3), corpus(5, 4), corpus(6, 5))
+    lexicon = survey(parts.fit)
+    flat = LabelSet("layers.0.mlp.dictionary:latents", (Label((Rule(0.5, ()),), lexicon),) * LATENTS, lexicon)
+    units = list(describe_units(program, [flat], parts))
+    assert all(np.isnan(unit.r) and np.isnan(unit.shuffled) for unit in units)
+    assert any(unit.contexts for unit in units)
+
+
 def test_links_are_the_largest_products(program):
     links = links_of(program)
     first, second = links

@@ -44,15 +44,21 @@ print(program)                                      # pseudocode, two levels dee
 outputs = program(inputs)                           # the readings that were chosen
 outputs = program.run(inputs, reading="weights")    # the exact ones, everywhere"""
 
+UNIT_PAGES = "units/index.html"
+"""Where `pellucid.reports.unit_pages` writes, beside the report."""
+
 _ASSETS = files("pellucid.reports") / "assets"
 
 
-def report(program: Program, verdicts: Sequence[Verdict], *, code: Mapping[str, str] | None = None) -> str:
+def report(
+    program: Program, verdicts: Sequence[Verdict], *, code: Mapping[str, str] | None = None, units: str | None = None
+) -> str:
     """The report on a program as one self-contained HTML page; the same bytes for the same arguments.
 
     Args:
         verdicts: what was measured; the verdicts in the program's notes when empty.
         code: text to show for the chosen reading of some functions, by name, instead of its printed form.
+        units: where pages of units are, relative to the report, to link there.
     """
     judged = tuple(verdicts) or program.notes.verdicts
     ids = anchors(program)
@@ -75,6 +81,7 @@ def report(program: Program, verdicts: Sequence[Verdict], *, code: Mapping[str, 
         icicle=draw_icicle(program, cells, ids, by_part),
         parts=parts,
         usage=colour(USAGE, {}),
+        units=units,
     )
 
 
@@ -90,12 +97,13 @@ def render(template: str, *, also: Sequence[str] = (), **facts: object) -> str:
 
 
 def write_report(program: Program, verdicts: Sequence[Verdict], path: str | os.PathLike[str]) -> None:
-    """Write `report(program, verdicts)` to `path`, all of it or nothing.
+    """Write `report(program, verdicts)` to `path`, all of it or nothing, with a link to pages of units beside it.
 
     Raises:
         BadInput: the file cannot be written; what was there before is left as it was.
     """
-    write_page(report(program, verdicts), path)
+    pages = UNIT_PAGES if (Path(path).parent / UNIT_PAGES).is_file() else None
+    write_page(report(program, verdicts, units=pages), path)
 
 
 def write_page(text: str, path: str | os.PathLike[str]) -> None:

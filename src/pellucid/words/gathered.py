@@ -41,7 +41,7 @@ def describe_units(program: Program, labels: Iterable[LabelSet], parts: CorpusPa
     links = links_of(program)
     for found in labels:
         site = parse_site(program, found.site)
-        scores = agreement(found, parts.verify.ids, acts_of(program, site, parts.verify))
+        scores = _scores(found, parts.verify, acts_of(program, site, parts.verify))
         yield from site_units(program, site, found, scores, parts.describe, links=links.get(site))
 
 
@@ -92,6 +92,14 @@ def site_units(
             )
         )  # fmt: skip
     return tuple(units)
+
+
+def _scores(labels: LabelSet, held: Corpus, acts: Activations) -> Agreement:
+    """How labels agree with units; unknown where no unit acts or no label looks at anything."""
+    if len(acts.values) == 0 or not labels.slots:
+        unknown = np.full(len(labels), np.nan)
+        return Agreement(unknown, unknown)
+    return agreement(labels, held.ids, acts)
 
 
 def acts_of(program: Program, site: Site, corpus: Corpus, together: int = 8) -> Activations:
