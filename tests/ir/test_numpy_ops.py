@@ -230,7 +230,8 @@ CASES: dict[str, list[Case]] = {
     "is_in": [case(whole(3, 4), (2, -1, 7))],
     "index_of": [case(whole(3, 4), (2, -1, 7))],
     "slot_codes": [
-        case(whole(4, 25, low=0, high=12), TRAITS, SLOTS[i : i + 4], LOOKS if i == 20 else ()) for i in (*range(0, 24, 4), 24)
+        case(whole(4, 25, low=0, high=12), TRAITS, SLOTS[i : i + 4], LOOKS if i == 20 else ())
+        for i in (*range(0, 24, 4), 24)
     ],
     "label_leaves": [case(whole(2, 9, 2, low=0, high=6), *LABELS)],
     "label_values": [case(whole(2, 4, 3, low=0, high=2), real(3, 2))],
