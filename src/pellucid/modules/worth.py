@@ -25,7 +25,7 @@ from pellucid.modules.unitgraph import UnitGraph, unit_graph
 
 
 def worth(graph: Graph, tree: RegionTree, values: Values, seed: int = 0) -> tuple[ModuleMeasure, ...]:
-    """The measures of a hierarchy of modules; none where its regions hold no units or there is a single one.
+    """The measures of a hierarchy of modules; none for fewer than two, or where no edge lies between their units.
 
     Args:
         graph: the network.
@@ -37,7 +37,8 @@ def worth(graph: Graph, tree: RegionTree, values: Values, seed: int = 0) -> tupl
         return ()
     units = unit_graph(graph)
     own = grouping_of(units, tree)
-    if own.count < 2:
+    claimed = np.flatnonzero(own.labels >= 0)
+    if own.count < 2 or units.adjacency[claimed][:, claimed].sum() == 0:
         return ()
     other = random_grouping(units, own, seed)
     sizes = [interface(units, grouping) for grouping in (own, other)]

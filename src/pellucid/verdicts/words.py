@@ -30,7 +30,7 @@ SAMPLES, TOGETHER = 32, 4
 """Samples that every part is judged on, and how many of them run at a time."""
 
 Ids = Int[torch.Tensor, "samples seq"]
-Losses = Float[np.ndarray, " samples"]
+Losses = Float[np.ndarray, " losses"]
 
 
 def judge_words(case: Case) -> list[Verdict]:
