@@ -26,6 +26,7 @@ from pellucid.ir.interpret import run_functions
 from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
 from pellucid.ir.serialize import load_program
+from pellucid.ir.threading import with_ids
 from pellucid.lift.load import Network
 from pellucid.lift.trace import call_network
 from pellucid.verdicts.case import Case, Effort
@@ -41,7 +42,6 @@ from pellucid.verdicts.verdict import WHOLE, certainty, failed, verdict
 from pellucid.verdicts.weights import compare_weights
 from pellucid.verdicts.whole import compare_whole, drift, run_differs
 from pellucid.verdicts.words import judge_words
-from pellucid.words.reading.threading import with_ids
 
 EFFECT_FROM = 1e-5
 """From this local difference of an exact function on, its effect at the network's output is measured too."""

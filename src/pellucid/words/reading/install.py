@@ -23,10 +23,10 @@ from pellucid.ir.bits import REAL_BITS, code_bits
 from pellucid.ir.graph import Arg, Block, Node, Ref, ValueType, Weight, refs
 from pellucid.ir.naming import distinct
 from pellucid.ir.program import Function, Program, Reading
+from pellucid.ir.threading import holders, with_ids
 from pellucid.words.heads.rule import HeadRule
 from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.reading.arrays import label_tables, rule_arguments, traits_of
-from pellucid.words.reading.threading import holders, with_ids
 
 DICTIONARY, WRITTEN, MISSED, RULE = ".dictionary", ".written", ".missed", ".rule"
 TRAITS = "words.traits"

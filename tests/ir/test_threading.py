@@ -11,8 +11,8 @@ from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
 from pellucid.ir.graph import Block, Node, Ref, ValueType
 from pellucid.ir.program import Function, Program, Reading
+from pellucid.ir.threading import holders, with_ids
 from pellucid.ir.validate import validate
-from pellucid.words.reading.threading import holders, with_ids
 
 IDS = torch.randint(0, VOCABULARY, (3, 7), generator=torch.Generator().manual_seed(0))
 
