@@ -20,16 +20,16 @@ from shared import Absent, Outcome, Table, options, publish, say
 from stories import corpus, network
 
 import pellucid
-from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
+from pellucid.data.corpus import CorpusParts, split_corpus
 from pellucid.dictionaries.dictionary import Dictionary
 from pellucid.dictionaries.pairs import Pairs, capture_pairs
 from pellucid.dictionaries.training import Recipe, train_dictionary
-from pellucid.words.labels.activations import Activations, activations_of_entries
 from pellucid.words.labels.agreement import Agreement, agreement
 from pellucid.words.labels.clusters import named_clusters
 from pellucid.words.labels.grow import Growth, grow
 from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.labels.lexicon import Lexicon, survey
+from pellucid.words.latents import latents_of
 
 WINDOWS, SEED, EPOCHS, THREADS = 1536, 0, 8, 2
 FREE, NAMED, SHUFFLED, CAP = 0.75, 0.70, 0.05, 50
@@ -85,7 +85,7 @@ def layer(name: str, fit: Pairs, held: Pairs, parts: CorpusParts, lexicon: Lexic
     if not file.is_file():
         train_dictionary(fit, Recipe(epochs=EPOCHS, seed=SEED)).save(file)
     dictionary = Dictionary.load(file)
-    acts, real = latents(dictionary, fit, parts.fit), latents(dictionary, held, parts.verify)
+    acts, real = latents_of(dictionary, fit, parts.fit), latents_of(dictionary, held, parts.verify)
     found = {}
     for kind, growth in KINDS.items():
         before = time.process_time()
@@ -94,24 +94,6 @@ def layer(name: str, fit: Pairs, held: Pairs, parts: CorpusParts, lexicon: Lexic
         found[kind] = Grown(labels, agreement(labels, parts.verify.ids, real, seed=SEED), seconds)
         say(f"{name}, {kind}: r {found[kind].agreement.median:.3f}, {seconds:.0f} s")
     return found
-
-
-def latents(dictionary: Dictionary, pairs: Pairs, text: Corpus, together: int = 4096) -> Activations:
-    """The latents at every position, none at the first of each window."""
-    context = text.ids.shape[1]
-    places, units, values = [], [], []
-    for start in range(0, len(pairs), together):
-        inputs, _ = pairs.rows(slice(start, start + together))
-        with torch.no_grad():
-            found = dictionary.encode(inputs).numpy()
-        at, unit = np.nonzero(found)
-        window, place = np.divmod(at + start, context - 1)
-        places.append(window * context + place + 1)
-        units.append(unit)
-        values.append(found[at, unit])
-    return activations_of_entries(
-        np.concatenate(places), np.concatenate(units), np.concatenate(values), text.tokens, dictionary.latents
-    )
 
 
 def table(grown: dict[str, dict[str, Grown]], parts: CorpusParts, lexicon: Lexicon) -> Table:

@@ -99,30 +99,35 @@ def decompile(
         say(f"structure: {len(graph.block.nodes)} operations")
         program = structure(graph, regions(graph))
         program = dataclasses.replace(program, fingerprint=network.fingerprint, source=network.source)
-        if program.ledger.parameter_count <= BIG and program.regions is not None:
-            seen = _calls(program, splits.fit.take(SAMPLES_TO_FIT), SAMPLES_TO_FIT)[0]
-            program = program.with_notes(modules=worth(graph, program.regions, seen, seed))
+        small = program.ledger.parameter_count <= BIG
+        calls = _calls(program, splits.fit, SAMPLES_TO_FIT if small else 8)
+        if small and program.regions is not None:
+            program = program.with_notes(modules=worth(graph, program.regions, calls[0], seed))
         say(f"code: {len(program.functions)} functions")
-        calls = _calls(program, splits.fit, SAMPLES_TO_FIT if program.ledger.parameter_count <= BIG else 8)
         started = time.monotonic()
         program = find_code(program, calls, METHODS, budget, lambda name: say(f"code: {name}"))
-        if program.ledger.parameter_count <= BIG:
+        if small:
             say("code: parts together")
             left = started + budget - time.monotonic()
             program = find_together(program, _calls(program, splits.fit, SAMPLES_TO_SEE), TOGETHER, left)
-        say("emit")
-        emit(program, directory)
-        say("verify: running the emitted file in a fresh process")
-        judged = _judged(program, directory, network, splits.verify, seed, say)
-        if dialect_of(program) == "numpy" and _differs(judged):
-            say("emit: in torch, because rounding in numpy moves the output too far")
-            program = program.with_notes(remarks=(*program.notes.remarks, ROUNDING))
-            emit(program, directory, dialect="torch")
-            judged = _judged(program, directory, network, splits.verify, seed, say)
-        program = judged
+        program = _emitted(program, directory, network, splits.verify, seed, say)
         say("report")
         write_report(program, program.notes.verdicts, directory / "report.html")
     return program
+
+
+def _emitted(program: Program, directory: Path, network: Network, inputs: Inputs, seed: int, say: Progress) -> Program:
+    """The program as files, with what the judge says of them: in torch where numpy's rounding moves the output."""
+    say("emit")
+    emit(program, directory)
+    say("verify: running the emitted file in a fresh process")
+    judged = _judged(program, directory, network, inputs, seed, say)
+    if dialect_of(program) != "numpy" or not _differs(judged):
+        return judged
+    say("emit: in torch, because rounding in numpy moves the output too far")
+    program = program.with_notes(remarks=(*program.notes.remarks, ROUNDING))
+    emit(program, directory, dialect="torch")
+    return _judged(program, directory, network, inputs, seed, say)
 
 
 def _differs(program: Program) -> bool:
