@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pellucid.errors import BadInput
-from pellucid.ir.directory import replaced
+from pellucid.words.tables import damaged, read_table, shown, stored, write_table
 
 LabelKind = Literal["tree", "language model"]
 How = Literal["top", "random"]
@@ -28,8 +27,6 @@ PLACE = Path("words", "units")
 """Where the directory of a described program holds its records."""
 
 UNITS, CONTEXTS = "units.parquet", "contexts.parquet"
-ROWS = 4096
-"""Rows of a group: what a query for one unit has to read."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +140,8 @@ def write_units(units: Sequence[DescribedUnit], directory: Path) -> None:
     stretches = [_context_row(unit.name, context) for unit in units for context in unit.contexts]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / CONTEXTS, stretches, _CONTEXTS)
-        _write(directory / UNITS, rows, _UNITS)
+        write_table(directory / CONTEXTS, stretches, _CONTEXTS)
+        write_table(directory / UNITS, rows, _UNITS)
     except OSError as error:
         raise BadInput(f"{directory}: units cannot be written there ({error.strerror}); choose another") from error
 
@@ -155,51 +152,28 @@ def read_units(directory: Path, names: Collection[str] | None = None) -> tuple[D
     Raises:
         BadInput: a file is missing, damaged or something else.
     """
-    wanted = None if names is None else sorted(_stored(name) for name in names)
-    rows = _read(directory / UNITS, _UNITS, "name", wanted)
+    wanted = None if names is None else sorted(stored(name) for name in names)
+    rows = read_table(directory / UNITS, _UNITS, "name", wanted)
     held: dict[str, list[dict[str, Any]]] = {row["name"]: [] for row in rows}
-    for row in _read(directory / CONTEXTS, _CONTEXTS, "unit", wanted):
+    for row in read_table(directory / CONTEXTS, _CONTEXTS, "unit", wanted):
         if row["unit"] not in held:
             raise BadInput(f"{directory}: {CONTEXTS} is of other units than {UNITS}; run pellucid describe again")
         held[row["unit"]].append(row)
     try:
         return tuple(_unit(row, held[row["name"]]) for row in rows)
     except (TypeError, ValueError, KeyError) as error:
-        raise _damaged(directory / UNITS, error) from error
-
-
-def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    table = pa.Table.from_pylist(rows, schema)
-    with replaced(path) as scratch:
-        pq.write_table(table, scratch, row_group_size=ROWS, compression="zstd", write_page_checksum=True)
-
-
-def _read(path: Path, schema: pa.Schema, key: str, wanted: list[str] | None) -> list[dict[str, Any]]:
-    chosen = None if wanted is None else [(key, "in", wanted)]
-    try:
-        if not pq.read_schema(path).equals(schema):
-            raise BadInput(f"{path}: holds other columns than units have; run pellucid describe again")
-        table = pq.read_table(path, filters=chosen, partitioning=None, page_checksum_verification=True)
-        found: list[dict[str, Any]] = table.to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
-    return found
-
-
-def _damaged(path: Path, error: Exception) -> BadInput:
-    cause = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({type(error).__name__})"
-    return BadInput(f"{path}: {cause}; run pellucid describe again")
+        raise damaged(directory / UNITS, error) from error
 
 
 def _unit_row(unit: DescribedUnit) -> dict[str, Any]:
     links = {
-        side: [{"name": _stored(link.name), "strength": link.strength} for link in getattr(unit, side)]
+        side: [{"name": stored(link.name), "strength": link.strength} for link in getattr(unit, side)]
         for side in ("incoming", "outgoing")
     }
-    label = None if unit.label is None else _stored(unit.label)
+    label = None if unit.label is None else stored(unit.label)
     scores = {name: _known(getattr(unit, name)) for name in ("r", "shuffled")}
     return {
-        "name": _stored(unit.name), "label": label, "kind": unit.kind, **scores, "density": unit.density, **links
+        "name": stored(unit.name), "label": label, "kind": unit.kind, **scores, "density": unit.density, **links
     }  # fmt: skip
 
 
@@ -209,8 +183,8 @@ def _known(score: float) -> float | None:
 
 def _context_row(name: str, context: Stretch) -> dict[str, Any]:
     return {
-        "unit": _stored(name), "how": context.how, "window": context.window, "start": context.start,
-        "pieces": [_stored(piece) for piece in context.pieces],
+        "unit": stored(name), "how": context.how, "window": context.window, "start": context.start,
+        "pieces": [stored(piece) for piece in context.pieces],
         "activations": list(context.activations), "predicted": list(context.predicted),
     }  # fmt: skip
 
@@ -219,40 +193,22 @@ def _unit(row: dict[str, Any], contexts: list[dict[str, Any]]) -> DescribedUnit:
     if row["kind"] not in get_args(LabelKind) or any(held["how"] not in get_args(How) for held in contexts):
         raise ValueError(row["kind"])
     links = {
-        side: tuple(Link(_shown(link["name"]), float(link["strength"])) for link in row[side])
+        side: tuple(Link(shown(link["name"]), float(link["strength"])) for link in row[side])
         for side in ("incoming", "outgoing")
     }
     stretches = tuple(
         Stretch(
-            held["how"], held["window"], held["start"], tuple(map(_shown, held["pieces"])),
+            held["how"], held["window"], held["start"], tuple(map(shown, held["pieces"])),
             tuple(map(float, held["activations"])), tuple(map(float, held["predicted"])),
         )
         for held in contexts
     )  # fmt: skip
-    label = None if row["label"] is None else _shown(row["label"])
+    label = None if row["label"] is None else shown(row["label"])
     r, shuffled = (math.nan if row[name] is None else float(row[name]) for name in ("r", "shuffled"))
     return DescribedUnit(
-        _shown(row["name"]), label, row["kind"], r, shuffled, float(row["density"]), stretches,
+        shown(row["name"]), label, row["kind"], r, shuffled, float(row["density"]), stretches,
         links["incoming"], links["outgoing"],
     )  # fmt: skip
-
-
-_ESCAPED = re.compile(r"\\(\\|u(d[89a-f][0-9a-f]{2}))")
-_LONE = re.compile("[\\\\\ud800-\udfff]")
-
-
-def _stored(text: str) -> str:
-    """The text as UTF-8 can hold it."""
-    if text.isascii() and "\\" not in text:
-        return text
-    return _LONE.sub(lambda found: "\\\\" if found[0] == "\\" else f"\\u{ord(found[0]):04x}", text)
-
-
-def _shown(text: str) -> str:
-    """The text that `_stored` was given."""
-    if "\\" not in text:
-        return text
-    return _ESCAPED.sub(lambda found: "\\" if found[1] == "\\" else chr(int(found[2], 16)), text)
 
 
 def median_r(units: Sequence[DescribedUnit]) -> tuple[float, float]:
