@@ -3,6 +3,7 @@
 import math
 
 from pellucid.words.described import DescribedUnit, Link, Stretch
+from pellucid.words.judged import JudgedLabel, Score
 
 HOSTILE = (
     "<script>alert(1)</script>", 'say "hi"', "line\nend", "\x00", "\x1b[31m", "\u202egnp", "\ud800", "\\ud800",
@@ -40,3 +41,14 @@ def units(count=3, site=SITE):
     ]  # fmt: skip
     none = DescribedUnit(f"{site}[{count - 1}]", None, "language model", math.nan, math.nan, 0.0)
     return (hostile_unit(0, site), *plain, none)
+
+
+def judged(site=SITE):
+    """Labels by exams: of unit 0 its tree and what a model said of it, hostile; of unit 1 none came."""
+    detection = Score("detection", 0.9, 0.7, 0.98, 10, 0, 0.5)
+    fuzzing = Score("fuzzing", math.nan, 0.0, 1.0, 0, 10, math.nan)
+    return (
+        JudgedLabel(f"{site}[0]", "tree", "pellucid", hostile_unit().label, None, (detection, fuzzing)),
+        JudgedLabel(f"{site}[0]", "language model", "a model", "".join(HOSTILE), None, (detection,)),
+        JudgedLabel(f"{site}[1]", "language model", "a model", None, "timeout: no reply"),
+    )

@@ -90,7 +90,7 @@ def describe(
 ) -> None:
     """Describe every MLP and head of a language model in words that run, and say what they are worth."""
     from pellucid import describing
-    from pellucid.labelling import explain_latents, labeller_at
+    from pellucid.labelling import explain_latents, incomplete, labeller_at
     from pellucid.lift.load import load
     from pellucid.words.explain.asking import MISSING_EXIT_CODE
 
@@ -107,11 +107,11 @@ def describe(
         every=True,
     )
     console.print(f"report: {output / 'report.html'}\nwords: {output / describing.FOLDER}", markup=False)
-    missing = sum(one.label is None for one in asked)
     if asked:
+        missing = sum(one.text is None for one in asked)
         console.print(f"labels by the labeller: {len(asked) - missing}, missing: {missing}", markup=False)
     _exit_by(described.notes.verdicts)
-    if missing:
+    if incomplete(asked):
         raise typer.Exit(MISSING_EXIT_CODE)
 
 

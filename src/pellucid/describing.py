@@ -50,6 +50,7 @@ from pellucid.words.heads.fitting import Course, fit_heads
 from pellucid.words.heads.rule import HeadRule
 from pellucid.words.heads.saving import load_heads, save_heads
 from pellucid.words.heads.scene import grammar_of
+from pellucid.words.judged import read_judged
 from pellucid.words.labels.clusters import named_clusters
 from pellucid.words.labels.grow import Growth, grow
 from pellucid.words.labels.labelset import LabelSet, load_labels, save_labels
@@ -154,7 +155,7 @@ def _recorded(program: Program, labels: Sequence[LabelSet], parts: CorpusParts, 
     units = tuple(describe_units(program, labels, parts))
     with writing(output):
         write_units(units, output / PLACE)
-        write_unit_pages(units, output, program.source)
+        write_unit_pages(units, output, program.source, read_judged(output / PLACE))
 
 
 def _judged(program: Program, network: Network, held: Corpus, output: Path, seed: int, say: Say) -> Program:

@@ -1,9 +1,11 @@
 """Labels by a language model: evidence of latents from a described program goes to an endpoint, labels come back.
 
-capture → evidence → cost → ask → explanations.jsonl
+capture → evidence → cost → ask → judge → explanations.jsonl, labels.parquet → pages
 
 The store of activations is kept in the folder `words` of the description, replies in a folder beside it: an endpoint
-is tried before anything else is begun. So a run that was stopped goes on where it was, and asks nothing twice.
+is tried before anything else is begun. So a run that was stopped goes on where it was, and asks nothing twice. Labels
+are judged on the *verify* windows by detection and fuzzing, each beside the label of another latent, and the trees of
+the same latents are run on the same exams.
 """
 
 from __future__ import annotations
@@ -15,21 +17,31 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from pellucid.data.activations.capture import capture
 from pellucid.data.activations.store import Store
-from pellucid.data.corpus import Corpus, split_corpus
+from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
 from pellucid.describing import FOLDER
 from pellucid.errors import BadInput
 from pellucid.ir.directory import replaced, writing
 from pellucid.ir.program import Program
 from pellucid.ir.units import Unit, sites
+from pellucid.reports.unit_pages import write_unit_pages
+from pellucid.words.described import PLACE, UNITS, read_units
 from pellucid.words.explain.asking import Asker
 from pellucid.words.explain.endpoint import endpoint_from_environment
 from pellucid.words.explain.explaining import Explanation, cost_of, explain, explain_questions
 from pellucid.words.explain.stored import stored_evidence
+from pellucid.words.judged import JudgedLabel, Score, ScoreKind, read_judged, replacing, write_judged
+from pellucid.words.labels.labelset import LabelSet, load_labels
+from pellucid.words.scores.exams import Exam
+from pellucid.words.scores.judging import asked_scores, doings, exams_of, judging_questions, run_scores
 
 EXPLANATIONS = "explanations.jsonl"
+MAKER = "pellucid"
+EACH = 5
+"""Active contexts of an exam, and as many silent ones."""
 
 
 def labeller_at(address: str, model: str | None, output: str | PathLike[str], max_calls: int | None = None) -> Asker:
@@ -51,34 +63,96 @@ def explain_latents(
     asker: Asker,
     *,
     count: int = 60,
+    how: Sequence[ScoreKind] = ("detection", "fuzzing"),
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
-) -> tuple[Explanation, ...]:
-    """Ask an endpoint what latents of a described program stand for.
+) -> tuple[JudgedLabel, ...]:
+    """Ask an endpoint what latents of a described program stand for, and what its labels are worth.
 
     Args:
         program: what `describe` returned.
-        corpus: the corpus it was described with; contexts come from its *describe* windows.
-        output: the directory of the description.
+        corpus: the corpus it was described with; contexts come from its *describe* windows, exams from *verify*.
+        output: the directory of the description; records and pages of its units get the labels.
         asker: an endpoint that has answered, with its cap on calls.
         count: latents, drawn among those that are active.
+        how: the exams that labels are judged by; none for labels without scores.
         seed: of the split and of the draw.
+
+    Returns:
+        The labels of the endpoint, with their scores; missing ones say why.
 
     Raises:
         BadInput: the program has no dictionaries, or fewer latents are active.
     """
     say = progress or (lambda stage: None)
     place = Path(output) / FOLDER
-    shown = split_corpus(corpus, seed).describe
+    parts = split_corpus(corpus, seed)
     say("capture: what latents do on the windows that are shown")
-    store = capture(program, shown, sites(program, "latents"), place / "activations")
+    store = capture(program, parts.describe, sites(program, "latents"), place / "activations")
     units = _drawn(store, program, count, seed)
-    evidence = list(stored_evidence(program, shown, store, units))
-    say(f"ask: {cost_of(asker, explain_questions(evidence))}")
+    evidence = list(stored_evidence(program, parts.describe, store, units))
+    exams = exams_of(parts.verify, doings(program, parts.verify, units), each=EACH, seed=seed)
+    say(f"ask: {cost_of(asker, explain_questions(evidence)) + cost_of(asker, judging_questions(exams, how))}")
     found = explain(asker, evidence)
     with writing(output), replaced(place / EXPLANATIONS) as scratch:
         scratch.write_text("".join(json.dumps(dataclasses.asdict(one)) + "\n" for one in found), encoding="utf-8")
-    return found
+    say("ask: what the labels are worth on text that they were not made from")
+    scores = asked_scores(asker, [one.label for one in found], exams, how, seed)
+    labels = tuple(_label(asker, one, some) for one, some in zip(found, scores, strict=True))
+    _recorded((*_trees(program, parts, place, units, exams, seed), *labels), Path(output), program.source)
+    return labels
+
+
+def incomplete(labels: Sequence[JudgedLabel]) -> int:
+    """How many labels are missing, or have a score for which no reply came at all."""
+    return sum(
+        label.text is None or any(score.contexts == 0 and score.missing > 0 for score in label.scores)
+        for label in labels
+    )
+
+
+def _label(asker: Asker, found: Explanation, scores: tuple[Score, ...]) -> JudgedLabel:
+    return JudgedLabel(found.part, "language model", asker.endpoint.model, found.label, found.missing, scores)
+
+
+def _recorded(labels: Sequence[JudgedLabel], output: Path, source: str) -> None:
+    """The labels beside the records of the units, and the pages with both."""
+    with writing(output):
+        every = replacing(read_judged(output / PLACE), labels)
+        write_judged(every, output / PLACE)
+        if (output / PLACE / UNITS).is_file():
+            write_unit_pages(read_units(output / PLACE), output, source, read_judged(output / PLACE))
+
+
+def _trees(
+    program: Program, parts: CorpusParts, place: Path, units: Sequence[Unit], exams: Sequence[Exam], seed: int
+) -> list[JudgedLabel]:
+    """The trees of units, run on the same exams; none where there are no files of trees."""
+    files = [load_labels(file) for file in sorted((place / "labels").glob("*.json"))]
+    grown = {labels.site: labels for labels in files}
+    if not units or any(str(unit.site) not in grown for unit in units):
+        return []
+    training = exams_of(parts.describe, doings(program, parts.describe, units), each=4 * EACH, seed=seed)
+    own = [grown[str(unit.site)].labels[unit.index] for unit in units]
+    before, here = (_predicted(grown, units, part) for part in (parts.describe, parts.verify))
+    scores = run_scores(before, here, training, exams, seed)
+    return [
+        JudgedLabel(str(unit), "tree", MAKER, str(label), None, some)
+        for unit, label, some in zip(units, own, scores, strict=True)
+    ]
+
+
+def _predicted(
+    grown: dict[str, LabelSet], units: Sequence[Unit], corpus: Corpus
+) -> list[Float[np.ndarray, "windows context"]]:
+    """What the trees of units predict on a corpus, in order."""
+    found = dict[Unit, Float[np.ndarray, "windows context"]]()
+    for site in dict.fromkeys(unit.site for unit in units):
+        here = [unit for unit in units if unit.site == site]
+        labels = grown[str(site)]
+        few = LabelSet(labels.site, tuple(labels.labels[unit.index] for unit in here), labels.lexicon)
+        found.update(zip(here, few.predict(corpus.ids), strict=True))
+    return [found[unit] for unit in units]
 
 
 def _drawn(store: Store, program: Program, count: int, seed: int) -> Sequence[Unit]:

@@ -13,6 +13,7 @@ from pellucid.reports.unit_pages import INDEX, paged, write_unit_pages
 from pellucid.reports.unit_terminal import text_of, unit_text
 from pellucid.reports.unit_views import level_of, runs, said_above
 from pellucid.words.described import PLACE, DescribedUnit, Link, write_units
+from pellucid.words.judged import by_unit
 
 EVIL = '<img src=x onerror="alert(1)">:latents'
 
@@ -38,7 +39,8 @@ class Tags(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    write_unit_pages([*planted.units(205), *planted.units(3, EVIL)], out, "</title><script>alert(1)</script>")
+    judged = by_unit(planted.judged())
+    write_unit_pages([*planted.units(205), *planted.units(3, EVIL)], out, "</title><script>alert(1)</script>", judged)
     return out / "units"
 
 
@@ -91,13 +93,22 @@ def test_all_is_shown(folder):
     assert "200 to 204" in index
 
 
+def test_labels_of_several_makers_stand_beside_each_other(folder):
+    text = "".join(Tags((folder / "000-model.layers.0.mlp.dictionary-latents-00000.html").read_text()).text)
+    assert text.count("a model, language model") == 2
+    assert text.count("detection 0.90 [0.70, 0.98], with another unit's label 0.50, 10 contexts") == 2
+    assert "fuzzing unknown: no answer came" in text
+    assert "missing: timeout: no reply" in text
+
+
 def test_colours(folder):
     page = (folder / "000-model.layers.0.mlp.dictionary-latents-00000.html").read_text()
     assert re.search(r' on<span class="a9 said peak" title="2.50; the label says 1"> the</span> mat', page)
 
 
 def test_same_bytes(tmp_path, folder):
-    write_unit_pages([*planted.units(205), *planted.units(3, EVIL)], tmp_path, "</title><script>alert(1)</script>")
+    made = [*planted.units(205), *planted.units(3, EVIL)]
+    write_unit_pages(made, tmp_path, "</title><script>alert(1)</script>", by_unit(planted.judged()))
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / "units" / path.name).read_bytes()
 
@@ -132,6 +143,14 @@ def test_terminal_text_is_only_text():
     for piece in ("[bold]x[/bold]", "<script>", "\\u001b[31m", "line↵end", "[red]\\u001b[2J neighbour", "«»"):
         assert piece in shown
     assert "-0.5" in shown or "−0.5" in shown
+
+
+def test_labels_of_several_makers_in_a_terminal():
+    shown = text_of(planted.hostile_unit(), {}, planted.judged()[:2]).plain
+    assert "label by pellucid (tree)\n  detection 0.90 [0.70, 0.98], with another unit's label 0.50" in shown
+    assert "label by a model (language model)\n  <script>" in shown
+    assert "\x1b" not in shown
+    assert "missing: timeout" in text_of(planted.units(3)[1], {}, planted.judged()[2:]).plain
 
 
 def unit_at(index):

@@ -30,6 +30,7 @@ def test_some_by_name(tmp_path):
     found = read_units(tmp_path, [f"{SITE}[0]", f"{SITE}[9]", f"{SITE}[2]"])
     assert [unit.index for unit in found] == [0, 2]
     assert found[0].contexts[0].pieces == HOSTILE
+    assert read_units(tmp_path, []) == ()
 
 
 def test_queried_by_others(tmp_path):

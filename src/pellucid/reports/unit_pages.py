@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pellucid.errors import BadInput
 from pellucid.reports.page import render, write_page
-from pellucid.reports.unit_views import Neighbour, Run, neighbours, runs, said_above, score
+from pellucid.reports.unit_views import Neighbour, Run, exam_lines, neighbours, runs, said_above, score
 from pellucid.words.described import DescribedUnit, median_r
+from pellucid.words.judged import Judged, JudgedLabel
 
 FOLDER, INDEX = "units", "index.html"
 TOGETHER = 200
@@ -45,6 +46,7 @@ class UnitView:
     random: tuple[tuple[Run, ...], ...]
     incoming: tuple[Neighbour, ...]
     outgoing: tuple[Neighbour, ...]
+    judged: tuple[JudgedLabel, ...]
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ class SiteView:
     pages: tuple[Page, ...]
 
 
-def write_unit_pages(units: Sequence[DescribedUnit], directory: Path, source: str) -> Path:
+def write_unit_pages(
+    units: Sequence[DescribedUnit], directory: Path, source: str, judged: Judged | None = None
+) -> Path:
     """Write the pages of units into a folder of a directory; gives the index.
 
     Args:
         source: what the units are of, for the title.
+        judged: labels with scores by exams, of the units that have such.
 
     Raises:
         BadInput: the folder cannot be written.
@@ -83,7 +88,7 @@ def write_unit_pages(units: Sequence[DescribedUnit], directory: Path, source: st
     labels = {unit.name: unit.label for unit in units}
     for number, page in enumerate(pages):
         around = (pages[number - 1] if number else None, pages[number + 1] if number + 1 < len(pages) else None)
-        write_page(unit_page(page, around, places, labels, source), folder / page.file)
+        write_page(unit_page(page, around, places, labels, source, judged or {}), folder / page.file)
     write_page(unit_index(pages, source), folder / INDEX)
     return folder / INDEX
 
@@ -110,6 +115,7 @@ def unit_page(
     places: Mapping[str, str],
     labels: Mapping[str, str | None],
     source: str,
+    judged: Judged,
 ) -> str:
     """One page as HTML.
 
@@ -117,10 +123,10 @@ def unit_page(
         around: the pages before and after.
         places: the file and anchor of every unit that has one; `labels` their labels.
     """
-    views = [_view(unit, labels) for unit in page.units]
+    views = [_view(unit, labels, judged.get(unit.name, ())) for unit in page.units]
     return render(
         "units.html.j2", also=(STYLE,), page=page, views=views, before=around[0], after=around[1], places=places,
-        source=source, score=score,
+        source=source, score=score, exam_lines=exam_lines,
     )  # fmt: skip
 
 
@@ -138,11 +144,11 @@ def _site(name: str, pages: Sequence[Page]) -> SiteView:
     return SiteView(name, len(units), labelled, *median_r(units), tuple(pages))
 
 
-def _view(unit: DescribedUnit, labels: Mapping[str, str | None]) -> UnitView:
+def _view(unit: DescribedUnit, labels: Mapping[str, str | None], judged: tuple[JudgedLabel, ...]) -> UnitView:
     above = said_above(unit)
     shown = {
         how: tuple(tuple(runs(one, unit.highest, above)) for one in unit.contexts if one.how == how)
         for how in ("top", "random")
     }
     incoming, outgoing = neighbours(unit.incoming, labels), neighbours(unit.outgoing, labels)
-    return UnitView(unit, shown["top"], shown["random"], incoming, outgoing)
+    return UnitView(unit, shown["top"], shown["random"], incoming, outgoing, judged)

@@ -6,15 +6,17 @@ escape. Without colours, the strongest token of a context stands between « and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
 
 from pellucid.errors import BadInput
 from pellucid.ir.units import Unit
-from pellucid.reports.unit_views import LEVELS, Run, neighbours, runs, said_above, score
+from pellucid.reports.unit_views import LEVELS, Run, exam_lines, neighbours, runs, said_above, score
 from pellucid.reports.wording import clip, number, percent, visible
 from pellucid.words.described import PLACE, DescribedUnit, read_units
+from pellucid.words.judged import JudgedLabel, read_judged
 
 LABEL, NEIGHBOUR = 2400, 100
 """Characters of a label that are shown, and of the label of a neighbour."""
@@ -32,16 +34,19 @@ def unit_text(directory: Path, unit: Unit) -> Text:
     if not found:
         raise BadInput(f"{unit}: has no words; {directory / 'units' / 'index.html'} lists the units that have")
     others = read_units(directory / PLACE, [link.name for link in (*found[0].incoming, *found[0].outgoing)])
-    return text_of(found[0], {other.name: other.label for other in others})
+    judged = read_judged(directory / PLACE, [str(unit)]).get(str(unit), ())
+    return text_of(found[0], {other.name: other.label for other in others}, judged)
 
 
-def text_of(unit: DescribedUnit, labels: dict[str, str | None]) -> Text:
-    """A unit as text; `labels` of other units by name."""
+def text_of(unit: DescribedUnit, labels: dict[str, str | None], judged: Sequence[JudgedLabel] = ()) -> Text:
+    """A unit as text; `labels` of other units by name, `judged` labels of this one."""
     text = Text()
     _add(text, f"{unit.name}\n", "bold")
     _add(text, f"{clip(unit.label, LABEL)}\n" if unit.label is not None else "no label was found\n")
     scores = f"r {score(unit.r)}, with another unit's label {score(unit.shuffled)}"
     _add(text, f"{unit.kind}; {scores}; active on {percent(unit.density)} of tokens\n", "dim")
+    for label in judged:
+        _add_judged(text, label)
     above = said_above(unit)
     for how, title in (("top", "where it is highest"), ("random", "at random places")):
         shown = [context for context in unit.contexts if context.how == how]
@@ -58,6 +63,17 @@ def text_of(unit: DescribedUnit, labels: dict[str, str | None]) -> Text:
         for one in neighbours(links, labels):
             _add(text, f"  {number(one.strength):>8}  {one.name}  {clip(one.label, NEIGHBOUR)}\n")
     return text
+
+
+def _add_judged(text: Text, label: JudgedLabel) -> None:
+    """A label by whom, what it says unless that stands above, and its scores."""
+    _add(text, f"\nlabel by {label.maker} ({label.kind})\n", "bold")
+    if label.text is None:
+        _add(text, f"  missing: {clip(label.missing or '', LABEL)}\n")
+    elif label.kind == "language model":
+        _add(text, f"  {clip(label.text, LABEL)}\n")
+    for line in exam_lines(label):
+        _add(text, f"  {line}\n", "dim")
 
 
 def _add(text: Text, piece: str, style: str = "") -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pellucid.reports.wording import number
 from pellucid.words.described import DescribedUnit, Link, Stretch
+from pellucid.words.judged import JudgedLabel, Score
 
 LEVELS = 9
 """Strengths that are told apart; 0 is not active, -1 below zero."""
@@ -84,6 +85,20 @@ def said_above(unit: DescribedUnit) -> float:
 def neighbours(links: tuple[Link, ...], labels: Mapping[str, str | None]) -> tuple[Neighbour, ...]:
     """The units at the other ends of links."""
     return tuple(Neighbour(link.name, link.strength, labels.get(link.name) or "") for link in links)
+
+
+def exam_lines(label: JudgedLabel) -> tuple[str, ...]:
+    """What a label is worth on each exam: the score with its interval, the control, and how many contexts it is of."""
+    return tuple(_exam_line(one) for one in label.scores)
+
+
+def _exam_line(one: Score) -> str:
+    if math.isnan(one.value):
+        why = "no answer came" if one.missing else "the text has no contexts of both kinds"
+        return f"{one.how} unknown: {why}"
+    control = "" if math.isnan(one.shuffled) else f", with another unit's label {one.shuffled:.2f}"
+    lost = f", {one.missing} more without an answer" if one.missing else ""
+    return f"{one.how} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]{control}, {one.contexts} contexts{lost}"
 
 
 def _on_a_line(piece: str) -> str:
