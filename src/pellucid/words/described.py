@@ -3,7 +3,8 @@
 `units.parquet` holds a row for each unit, `contexts.parquet` a row for each stretch of text that is shown of one; both
 can be queried with any reader of Parquet. The same records give the same bytes. Pages carry checksums, so that damage
 is noticed. Text is UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as the escape `\\ud800`, and a
-backslash as two, so that every text is read back as it was. A score that is unknown is null.
+backslash as two, so that every text is read back as it was. A score that is unknown is null, and so is the query of a
+context of a unit that is no attention head.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow as pa
 from pellucid.errors import BadInput
 from pellucid.words.tables import damaged, read_table, shown, stored, write_table
 
-LabelKind = Literal["tree", "language model"]
+LabelKind = Literal["tree", "rule", "language model"]
 How = Literal["top", "random"]
 
 PLACE = Path("words", "units")
@@ -39,6 +40,8 @@ class Stretch:
         pieces: the text of each token.
         activations: of the unit at each.
         predicted: what the label says at each; empty where the label does not predict by itself.
+        query: of an attention head the place, in the stretch, of the token that looks; activations are then how much
+            of its weight the head puts on each token from there. None for units that act at every token.
     """
 
     how: How
@@ -47,6 +50,7 @@ class Stretch:
     pieces: tuple[str, ...]
     activations: tuple[float, ...]
     predicted: tuple[float, ...] = ()
+    query: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.pieces) != len(self.activations) or len(self.predicted) not in (0, len(self.pieces)):
@@ -54,6 +58,8 @@ class Stretch:
                 f"stretch of {len(self.pieces)} tokens with {len(self.activations)} activations and"
                 f" {len(self.predicted)} predictions; give one for each token"
             )
+        if self.query is not None and not 0 <= self.query < len(self.pieces):
+            raise BadInput(f"stretch of {len(self.pieces)} tokens: token {self.query} cannot look; give one of them")
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,14 @@ class DescribedUnit:
     """What is known of a unit.
 
     Attributes:
-        name: "model.layers.3.mlp.dictionary:latents[17]".
+        name: "model.layers.3.mlp.dictionary:latents[17]", "model.layers.3.self_attn:heads[2]".
         label: what it stands for; None when no label was found.
-        kind: what made the label.
-        r: correlation of unit and label on text that neither was made from; nan where that is unknown.
+        kind: what made the label: a tree that was grown, the rule of a head, a language model.
+        r: correlation of unit and label on text that neither was made from; nan where that is unknown. Of a head, of
+            its weights and its rule's over pairs of query and key (`heads.correlation`).
         shuffled: the same with the label of another unit.
-        density: share of the tokens on which it is active.
+        density: share of the tokens on which it is active. Of a head, of those from which it looks most at something
+            else than the first token.
         contexts: where it was seen.
         incoming: the units that it reads most from, strongest first; `outgoing` those that read it.
     """
@@ -121,7 +129,7 @@ _CONTEXTS = pa.schema(
     [
         ("unit", pa.string()), ("how", pa.string()), ("window", pa.int32()), ("start", pa.int32()),
         ("pieces", pa.list_(pa.string())), ("activations", pa.list_(pa.float64())),
-        ("predicted", pa.list_(pa.float64())),
+        ("predicted", pa.list_(pa.float64())), ("query", pa.int32()),
     ]
 )  # fmt: skip
 
@@ -185,7 +193,7 @@ def _context_row(name: str, context: Stretch) -> dict[str, Any]:
     return {
         "unit": stored(name), "how": context.how, "window": context.window, "start": context.start,
         "pieces": [stored(piece) for piece in context.pieces],
-        "activations": list(context.activations), "predicted": list(context.predicted),
+        "activations": list(context.activations), "predicted": list(context.predicted), "query": context.query,
     }  # fmt: skip
 
 
@@ -199,7 +207,7 @@ def _unit(row: dict[str, Any], contexts: list[dict[str, Any]]) -> DescribedUnit:
     stretches = tuple(
         Stretch(
             held["how"], held["window"], held["start"], tuple(map(shown, held["pieces"])),
-            tuple(map(float, held["activations"])), tuple(map(float, held["predicted"])),
+            tuple(map(float, held["activations"])), tuple(map(float, held["predicted"])), held["query"],
         )
         for held in contexts
     )  # fmt: skip
