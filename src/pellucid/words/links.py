@@ -35,8 +35,8 @@ class Links:
 def links_of(program: Program, strongest: int = STRONGEST) -> Mapping[Site, Links]:
     """The links between the latents of all dictionaries in a program, by absolute strength, strongest first."""
     found = sites(program, "latents") if any(f.kind == "dictionary" for f in program.functions.values()) else ()
-    writes = {site: _written(program, site) for site in found}
-    reads = {site: _read(program, site) for site in found}
+    writes = {site: written_by(program, site) for site in found}
+    reads = {site: read_by(program, site) for site in found}
     links = {}
     for place, site in enumerate(found):
         own, written = reads[site], writes[site]
@@ -61,35 +61,42 @@ def _strongest(
     if own is None or not fitting:
         return ((),) * units
     names = [str(site[index]) for site, other in fitting for index in range(len(other))]
-    strengths = (own @ torch.cat([other for _, other in fitting]).T).numpy()
+    return strongest_links((own @ torch.cat([other for _, other in fitting]).T).numpy(), names, count)
+
+
+def strongest_links(
+    strengths: Float[np.ndarray, "units others"], names: Sequence[str], count: int = STRONGEST
+) -> tuple[tuple[Link, ...], ...]:
+    """For each unit its links to others that are strongest in absolute value, strongest first; none that are 0."""
     count = min(count, len(names))
     chosen = np.argpartition(-np.abs(strengths), count - 1, axis=1)[:, :count]
     held = np.take_along_axis(strengths, chosen, axis=1)
     order = np.lexsort((chosen, -np.abs(held)), axis=1)
     return tuple(
         tuple(Link(names[chosen[unit, at]], float(held[unit, at])) for at in order[unit] if held[unit, at] != 0)
-        for unit in range(units)
+        for unit in range(len(strengths))
     )
 
 
-def _written(program: Program, site: Site) -> Float[torch.Tensor, "latents width"] | None:
-    table = program.weights.get(f"{_whole(site)}.written.decoder")
+def written_by(program: Program, site: Site) -> Float[torch.Tensor, "latents width"] | None:
+    """The directions in the residual stream that latents write; None where the program has no such table."""
+    table = program.weights.get(f"{whole_of(site)}.written.decoder")
     return None if table is None else table.detach().float()
 
 
-def _read(program: Program, site: Site) -> Float[torch.Tensor, "latents width"] | None:
+def read_by(program: Program, site: Site) -> Float[torch.Tensor, "latents width"] | None:
     """The directions in the residual stream that latents read; None unless their dictionary reads what the MLP does."""
-    table, name = program.weights.get(f"{site.function}.encoder"), _whole(site)
+    table, name = program.weights.get(f"{site.function}.encoder"), whole_of(site)
     if table is None or name not in program.functions:
         return None
     body = program[name].reading("weights").body
     calls = [node for node in body.nodes if node.op == "call" and node.function == site.function]
     if len(calls) != 1 or calls[0].args[0] != Ref(body.inputs[0]):
         return None
-    return table.detach().float() * _gains(program, name, table.shape[1])
+    return table.detach().float() * gains_before(program, name, table.shape[1])
 
 
-def _gains(program: Program, name: str, width: int) -> Float[torch.Tensor, " width"]:
+def gains_before(program: Program, name: str, width: int) -> Float[torch.Tensor, " width"]:
     """The gains of the norm whose output a function is called on; ones where there is none."""
     for function in program.functions.values():
         nodes = function.reading("weights").body.nodes
@@ -104,6 +111,6 @@ def _gains(program: Program, name: str, width: int) -> Float[torch.Tensor, " wid
     return torch.ones(width)
 
 
-def _whole(site: Site) -> str:
+def whole_of(site: Site) -> str:
     """The function that the dictionary of a site is a part of."""
     return site.function.rpartition(".")[0]
