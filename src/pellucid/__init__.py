@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pellucid.errors import BadInput as BadInput
     from pellucid.errors import CannotTrace as CannotTrace
     from pellucid.errors import PellucidError as PellucidError
+    from pellucid.exporting import export as export
     from pellucid.ir.notes import Verdict as Verdict
     from pellucid.ir.program import Program as Program
     from pellucid.ir.regions import Region as Region
@@ -42,6 +43,7 @@ _HOMES = {
     "decompile": "pipeline",
     "describe": "describing",
     "emit": "emitters.files",
+    "export": "exporting",
     "load": "lift.load",
     "partition": "modules.partition",
     "structure": "modules.structure",

@@ -176,6 +176,25 @@ def report(
 
 
 @app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="what describe wrote")],
+    to: Annotated[str, typer.Option(help="neuronpedia, delphi, or parquet")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="directory to write, new or empty")],
+    model: Annotated[Optional[str], typer.Option(help="what Neuronpedia is to call the model")] = None,  # noqa: UP045
+) -> None:
+    """Write the units of a described program for other tools: Neuronpedia's import, delphi's files, Parquet."""
+    from pellucid import exporting
+
+    with _interruptible():
+        written = exporting.export(directory, to, output, model=model)
+    for line in written.lines:
+        console.print(line, markup=False, soft_wrap=True)
+    for line in written.skipped:
+        console.print(f"left out: {line}", markup=False, soft_wrap=True)
+    console.print(f"export: {written.directory}", markup=False, soft_wrap=True)
+
+
+@app.command()
 def train(
     method: Annotated[str, typer.Argument(help="modular, none, l1, n-cut, bimt, top-k, or random for the control")],
     recipe: Annotated[Optional[str], typer.Option(help="double-digits, characters, or pretrained")] = None,  # noqa: UP045

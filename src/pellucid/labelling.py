@@ -33,13 +33,12 @@ from pellucid.words.explain.asking import Asker
 from pellucid.words.explain.endpoint import endpoint_from_environment
 from pellucid.words.explain.explaining import Explanation, cost_of, explain, explain_questions
 from pellucid.words.explain.stored import stored_evidence
-from pellucid.words.judged import JudgedLabel, Score, ScoreKind, read_judged, replacing, write_judged
+from pellucid.words.judged import MAKER, JudgedLabel, Score, ScoreKind, read_judged, replacing, write_judged
 from pellucid.words.labels.labelset import LabelSet, load_labels
 from pellucid.words.scores.exams import Exam
 from pellucid.words.scores.judging import asked_scores, doings, exams_of, judging_questions, run_scores
 
 EXPLANATIONS = "explanations.jsonl"
-MAKER = "pellucid"
 EACH = 5
 """Active contexts of an exam, and as many silent ones."""
 

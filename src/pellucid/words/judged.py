@@ -20,6 +20,9 @@ from pellucid.words.described import LabelKind
 from pellucid.words.tables import damaged, read_table, shown, stored, write_table
 
 JUDGED = "labels.parquet"
+MAKER = "pellucid"
+"""Who makes the labels that units have of their own."""
+
 ScoreKind = Literal["simulation", "detection", "fuzzing"]
 
 
@@ -49,7 +52,7 @@ class JudgedLabel:
 
     Attributes:
         unit: its name.
-        kind: what made the label, `maker` the name of the model that was asked, or "pellucid".
+        kind: what made the label, `maker` the name of the model that was asked, or `MAKER`.
         text: what it says; None where it is missing, and then `missing` says why.
         scores: by different exams.
     """

@@ -55,8 +55,13 @@ def write_delphi(units: Iterable[DescribedUnit], directory: Path) -> int:
 
 def latent_name(unit: DescribedUnit) -> str:
     """The name that delphi gives a latent: module, "_latent", index; fit for a file name."""
-    module = "".join("--" if char in FORBIDDEN or not char.isprintable() else char for char in plain(unit.site))
-    return f"{module}_latent{unit.index}"
+    return f"{file_name(unit.site)}_latent{unit.index}"
+
+
+def file_name(text: str) -> str:
+    """The text without what file names had better not hold, and not a step up or hidden."""
+    name = "".join("--" if char in FORBIDDEN or not char.isprintable() else char for char in plain(text))
+    return f"--{name[1:]}" if name.startswith(".") else name
 
 
 def _write(folder: Path, unit: DescribedUnit, value: Any) -> None:

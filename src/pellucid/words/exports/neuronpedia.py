@@ -7,7 +7,7 @@ and the tables of `schema.prisma` (commit 008d504):
     v1/MODEL/SOURCE/{model,release,source,sourceset}.jsonl
     v1/MODEL/SOURCE/features/batch-N.jsonl.gz       table Neuron, 1,024 units a file
     v1/MODEL/SOURCE/activations/batch-N.jsonl.gz    table Activation
-    v1/MODEL/SOURCE/explanations/batch-N.jsonl.gz   table Explanation, r as scoreV2 besides
+    v1/MODEL/SOURCE/explanations/batch-N.jsonl.gz   table Explanation, one row for each label, r as scoreV2 besides
     v1/MODEL/SOURCE/scores/batch-N.jsonl.gz         table ExplanationScore
 
 The import reads all but `scores`: Neuronpedia's own exports hold none. That file is of the form that its
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -30,15 +31,26 @@ from typing import Any
 
 from pellucid.errors import BadInput
 from pellucid.words.described import DescribedUnit, LabelKind, Stretch
+from pellucid.words.exports.said import Said, said_of
 from pellucid.words.exports.texts import line_of, plain, short
+from pellucid.words.judged import MAKER, Judged, Score
 
 TOGETHER = 1024
 CREATOR = "clkht01d40000jv08hvalcvly"
 """The user that a Neuronpedia of one's own begins with."""
 
-MAKER = "pellucid"
-TYPES: dict[LabelKind, str] = {"tree": "pellucid_tree", "language model": "pellucid_lm"}
-SCORES = {"r": "pellucid_r", "shuffled": "pellucid_r_shuffled"}
+TYPES: dict[LabelKind, tuple[str, str]] = {
+    "tree": ("pellucid_tree", "a tree over tokens that predicts the activation"),
+    "rule": ("pellucid_rule", "a rule of where an attention head looks"),
+    "language model": ("pellucid_lm", "a sentence by a language model"),
+}
+"""Names of what makes labels, and what it makes."""
+
+SCORES = {
+    "r": "correlation with the activation on held-out text",
+    "detection": "balanced accuracy: which contexts of held-out text is the unit active in",
+    "fuzzing": "balanced accuracy: which marked tokens of held-out text are those it is active on",
+}
 Row = dict[str, Any]
 
 
@@ -70,8 +82,13 @@ class Source:
         return f"{self.layer}-{self.set_name}"
 
 
-def write_neuronpedia(units: Sequence[DescribedUnit], source: Source, directory: Path) -> Path:
+def write_neuronpedia(
+    units: Sequence[DescribedUnit], source: Source, directory: Path, judged: Judged | None = None
+) -> Path:
     """Write the units of one site; gives the folder of the source.
+
+    Args:
+        judged: further labels of units, and scores by exams; give the same for all sites of a model.
 
     Raises:
         BadInput: units are of several sites, an index is there twice, or the directory cannot be written.
@@ -82,13 +99,13 @@ def write_neuronpedia(units: Sequence[DescribedUnit], source: Source, directory:
     tables: dict[str, Callable[[DescribedUnit], list[Row]]] = {
         "features": lambda unit: [_feature(unit, source)],
         "activations": lambda unit: [_activation(unit, context, source) for context in unit.contexts],
-        "explanations": lambda unit: [_explanation(unit, source)] if unit.label is not None else [],
-        "scores": lambda unit: _scores(unit, source) if unit.label is not None else [],
+        "explanations": lambda unit: [_explanation(unit, said, source) for said in said_of(unit, judged or {})],
+        "scores": lambda unit: [row for said in said_of(unit, judged or {}) for row in _scores(unit, said, source)],
     }
     try:
         for name, row in _about(source).items():
             _write(folder / f"{name}.jsonl", [row])
-        for name, rows in _config(source).items():
+        for name, rows in _config(source, judged or {}).items():
             _write(directory / "v1" / "config" / f"{name}.jsonl", rows)
         for name, make in tables.items():
             for number, start in enumerate(range(0, len(units), TOGETHER)):
@@ -145,25 +162,38 @@ def _activation(unit: DescribedUnit, context: Stretch, source: Source) -> Row:
     }  # fmt: skip
 
 
-def _explanation(unit: DescribedUnit, source: Source) -> Row:
+def _explanation(unit: DescribedUnit, said: Said, source: Source) -> Row:
     return {
-        "id": _id(source, unit.name, "explanation"), **_where(unit, source), "authorId": source.creator,
-        "description": _text(unit.label or ""), "embedding": None, "typeName": TYPES[unit.kind],
-        "explanationModelName": MAKER, "umap_x": 0.0, "umap_y": 0.0, "umap_cluster": 0,
-        "umap_log_feature_sparsity": 0.0, "scoreV2": None if math.isnan(unit.r) else unit.r,
+        "id": _said_id(unit, said, source), **_where(unit, source), "authorId": source.creator,
+        "description": _text(said.text), "embedding": None, "typeName": TYPES[said.kind][0],
+        "explanationModelName": _text(said.maker), "umap_x": 0.0, "umap_y": 0.0, "umap_cluster": 0,
+        "umap_log_feature_sparsity": 0.0, "scoreV2": None if math.isnan(said.r) else said.r,
     }  # fmt: skip
 
 
-def _scores(unit: DescribedUnit, source: Source) -> list[Row]:
+def _said_id(unit: DescribedUnit, said: Said, source: Source) -> str:
+    return _id(source, unit.name, "explanation", said.kind, said.maker)
+
+
+def _scores(unit: DescribedUnit, said: Said, source: Source) -> list[Row]:
+    found = [("r", said.r, ""), ("r_shuffled", said.shuffled, "")]
+    for one in said.exams:
+        found += [(one.how, one.value, _details(one)), (f"{one.how}_shuffled", one.shuffled, "")]
+    explanation = _said_id(unit, said, source)
     return [
         {
-            "id": _id(source, unit.name, name), "initiatedByUserId": source.creator, "value": getattr(unit, attribute),
-            "explanationId": _id(source, unit.name, "explanation"), "explanationScoreTypeName": name,
-            "explanationScoreModelName": MAKER, "jsonDetails": "",
+            "id": _id(explanation, name), "initiatedByUserId": source.creator, "value": value,
+            "explanationId": explanation, "explanationScoreTypeName": f"{MAKER}_{name}",
+            "explanationScoreModelName": _text(said.maker), "jsonDetails": details,
         }
-        for attribute, name in SCORES.items()
-        if not math.isnan(getattr(unit, attribute))
+        for name, value, details in found
+        if not math.isnan(value)
     ]  # fmt: skip
+
+
+def _details(score: Score) -> str:
+    about = {"low": score.low, "high": score.high, "contexts": score.contexts, "missing": score.missing}
+    return json.dumps(about, allow_nan=False)
 
 
 def _about(source: Source) -> dict[str, Row]:
@@ -187,20 +217,21 @@ def _about(source: Source) -> dict[str, Row]:
     }  # fmt: skip
 
 
-def _config(source: Source) -> dict[str, list[Row]]:
-    def made(name: str, title: str, text: str) -> Row:
-        return {"name": name, "displayName": title, "description": text, "creatorName": MAKER}
+def _config(source: Source, judged: Judged) -> dict[str, list[Row]]:
+    def made(name: str, text: str) -> Row:
+        return {"name": name, "displayName": name, "description": text, "creatorName": MAKER}
 
     owned = {"creatorId": source.creator}
+    models = sorted({one.maker for labels in judged.values() for one in labels} - {MAKER})
+    asked = [made(_text(name), "a language model that was asked") for name in models]
+    scores = [
+        made(f"{MAKER}_{name}{ending}", text + more) | owned
+        for name, text in SCORES.items()
+        for ending, more in (("", ""), ("_shuffled", ", with the label of another unit"))
+    ]
     return {
-        "explanation_model_type": [made(MAKER, MAKER, "labels that predict, grown without a language model")],
-        "explanation_type": [
-            made(TYPES["tree"], "tree", "a tree over tokens that predicts the activation") | owned,
-            made(TYPES["language model"], "language model", "a sentence by a language model") | owned,
-        ],
-        "explanation_score_model": [made(MAKER, MAKER, "labels are run, not asked")],
-        "explanation_score_type": [
-            made(SCORES["r"], "r", "correlation with the activation on held-out text") | owned,
-            made(SCORES["shuffled"], "r, shuffled", "the same with the label of another unit") | owned,
-        ],
+        "explanation_model_type": [made(MAKER, "labels that predict, made without a language model"), *asked],
+        "explanation_type": [made(name, text) | owned for name, text in TYPES.values()],
+        "explanation_score_model": [made(MAKER, "labels are run, not asked"), *asked],
+        "explanation_score_type": scores,
     }
