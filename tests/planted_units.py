@@ -52,3 +52,15 @@ def judged(site=SITE):
         JudgedLabel(f"{site}[0]", "language model", "a model", "".join(HOSTILE), None, (detection,)),
         JudgedLabel(f"{site}[1]", "language model", "a model", None, "timeout: no reply"),
     )
+
+
+def hostile_head(index=0, site="model.layers.0.self_attn:heads"):
+    """An attention head whose label, tokens and query are hostile."""
+    weights = (*(0.0 for _ in HOSTILE[2:]), 0.75, 0.0)
+    looked = Stretch("top", 2, 7, HOSTILE, weights, tuple(reversed(weights)), len(HOSTILE) - 1)
+    away = Stretch("random", 3, 1, (" a", " b", " c"), (0.0, 0.25, 0.5), (0.0, 0.0, 0.6), 2)
+    links = (Link(f"{SITE}[1]", 0.5),)
+    return DescribedUnit(
+        f"{site}[{index}]", "looks at " + " ".join(HOSTILE) + "\nat distance 1: +2.0", "rule", 0.9, 0.25, 0.8,
+        (looked, away), links, links,
+    )  # fmt: skip

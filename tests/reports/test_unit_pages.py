@@ -176,3 +176,34 @@ def test_unlabelled_in_terminal():
     bare = DescribedUnit("f:latents[0]", None, "tree", float("nan"), float("nan"), 0.0)
     assert "no label was found" in text_of(bare, {}).plain
     assert "r unknown" in text_of(bare, {}).plain
+
+
+def test_a_head_shows_which_token_looks_and_where(tmp_path):
+    write_unit_pages([*planted.units(3), planted.hostile_head()], tmp_path, "a network")
+    source = (tmp_path / "units" / "001-model.layers.0.self_attn-heads-00000.html").read_text()
+    page = Tags(source)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
+    assert not any(name.startswith("on") for _, found in page.tags for name in found)
+    text = "".join(page.text)
+    assert (
+        "r 0.900, with the rule of another head 0.250; looks at something else than the first token from 80.0 %" in text
+    )
+    assert "In a box: the token that looks" in text
+    assert "Where it looks hardest, from the token in a box" in text
+    assert "Carries most of: the length" in text
+    assert re.search(r' a<span class="a3" title="0.250; the label says 0"> b</span>', source)
+    assert re.search(r'<span class="a6 said peak asks" title="0.500; the label says 0.600"> c</span>', source)
+    assert len([name for name in page.values("class") if "asks" in name.split()]) == 2
+    assert "the token that looks" not in "".join(
+        Tags((tmp_path / "units" / "000-model.layers.0.mlp.dictionary-latents-00000.html").read_text()).text
+    )
+    for piece in planted.HOSTILE[:2]:
+        assert piece in text
+
+
+def test_a_head_in_the_terminal():
+    shown = text_of(planted.hostile_head(), {}).plain
+    assert "rule; r 0.900, with the rule of another head 0.250; looks at something else than" in shown
+    assert " a b«[ c]»" in shown
+    assert "where it looks hardest" in shown
+    assert "\x1b" not in shown

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pellucid.errors import BadInput
 from pellucid.reports.page import render, write_page
-from pellucid.reports.unit_views import Neighbour, Run, exam_lines, neighbours, runs, said_above, score
+from pellucid.reports.unit_views import Neighbour, Run, Terms, exam_lines, neighbours, runs, said_above, score, terms_of
 from pellucid.words.described import DescribedUnit, median_r
 from pellucid.words.judged import Judged, JudgedLabel
 
@@ -47,6 +47,7 @@ class UnitView:
     incoming: tuple[Neighbour, ...]
     outgoing: tuple[Neighbour, ...]
     judged: tuple[JudgedLabel, ...]
+    terms: Terms
 
 
 @dataclass(frozen=True)
@@ -151,4 +152,4 @@ def _view(unit: DescribedUnit, labels: Mapping[str, str | None], judged: tuple[J
         for how in ("top", "random")
     }
     incoming, outgoing = neighbours(unit.incoming, labels), neighbours(unit.outgoing, labels)
-    return UnitView(unit, shown["top"], shown["random"], incoming, outgoing, judged)
+    return UnitView(unit, shown["top"], shown["random"], incoming, outgoing, judged, terms_of(unit))

@@ -1,7 +1,8 @@
 """A unit in a terminal: label, score, contexts with active tokens coloured, links. Nothing in it can steer a terminal.
 
 Everything is put into `rich.text.Text`, which reads no markup, and what has no shape of its own is written as an
-escape. Without colours, the strongest token of a context stands between « and ».
+escape. Without colours, the strongest token of a context stands between « and », the one that a head looks from between
+[ and ].
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from pellucid.errors import BadInput
 from pellucid.ir.units import Unit
-from pellucid.reports.unit_views import LEVELS, Run, exam_lines, neighbours, runs, said_above, score
+from pellucid.reports.unit_views import LEVELS, Run, exam_lines, neighbours, runs, said_above, score, terms_of
 from pellucid.reports.wording import clip, number, percent, visible
 from pellucid.words.described import PLACE, DescribedUnit, read_units
 from pellucid.words.judged import JudgedLabel, read_judged
@@ -43,12 +44,13 @@ def text_of(unit: DescribedUnit, labels: dict[str, str | None], judged: Sequence
     text = Text()
     _add(text, f"{unit.name}\n", "bold")
     _add(text, f"{clip(unit.label, LABEL)}\n" if unit.label is not None else "no label was found\n")
-    scores = f"r {score(unit.r)}, with another unit's label {score(unit.shuffled)}"
-    _add(text, f"{unit.kind}; {scores}; active on {percent(unit.density)} of tokens\n", "dim")
+    terms = terms_of(unit)
+    scores = f"r {score(unit.r)}, {terms.control} {score(unit.shuffled)}"
+    _add(text, f"{unit.kind}; {scores}; {terms.density} {percent(unit.density)} of tokens\n", "dim")
     for label in judged:
         _add_judged(text, label)
     above = said_above(unit)
-    for how, title in (("top", "where it is highest"), ("random", "at random places")):
+    for how, title in (("top", terms.top), ("random", "at random places")):
         shown = [context for context in unit.contexts if context.how == how]
         if shown:
             _add(text, f"\n{title}\n", "bold")
@@ -57,7 +59,7 @@ def text_of(unit: DescribedUnit, labels: dict[str, str | None], judged: Sequence
             for run in runs(context, unit.highest, above):
                 _add_run(text, run)
             _add(text, "\n")
-    for title, links in (("reads most from", unit.incoming), ("read most by", unit.outgoing)):
+    for title, links in ((terms.reads, unit.incoming), (terms.read, unit.outgoing)):
         if links:
             _add(text, f"\n{title}\n", "bold")
         for one in neighbours(links, labels):
@@ -81,7 +83,8 @@ def _add(text: Text, piece: str, style: str = "") -> None:
 
 
 def _add_run(text: Text, run: Run) -> None:
-    shown = f"«{run.text}»" if run.peak else run.text
+    shown = f"[{run.text}]" if run.asks else run.text
+    shown = f"«{shown}»" if run.peak else shown
     colour = f"black on {_colour(run.level)}" if run.level > 0 else "white on blue" if run.level < 0 else ""
     _add(text, shown, " ".join(filter(None, (colour, "underline" if run.said else ""))))
 

@@ -22,6 +22,7 @@ class Run:
         level: how strong, see `LEVELS`.
         said: whether the label says that the unit is active here.
         peak: whether it is the strongest token of its context.
+        asks: whether it is the token that an attention head looks from.
         title: the activation, and what the label predicts.
     """
 
@@ -30,6 +31,57 @@ class Run:
     said: bool = False
     peak: bool = False
     title: str = ""
+    asks: bool = False
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the figures and lists of a unit are called: latents are active at a token, heads look from one at others.
+
+    Attributes:
+        control: what `shuffled` is, `density` what the share of tokens is of.
+        top: where top contexts are, `nowhere` that there are none.
+        reads, read: the units it reads most from and is read most by, with what the strength of a link is.
+        legend: how contexts are to be read.
+    """
+
+    control: str
+    density: str
+    top: str
+    nowhere: str
+    reads: str
+    read: str
+    legend: str
+
+
+LATENT = Terms(
+    "with another unit's label",
+    "active on",
+    "where it is highest",
+    "It is active nowhere in the text that contexts are taken from.",
+    "reads most from: by how much its reading rises for each unit written, before the norm's scale",
+    "read most by",
+    "Colour: activation, the full colour the unit's highest. Underlined: the label says “active” (more than half of its"
+    " largest prediction). Bold: the strongest token. Point at a token for numbers.",
+)
+HEAD = Terms(
+    "with the rule of another head",
+    "looks at something else than the first token from",
+    "where it looks hardest, from the token in a box",
+    "It looks at nothing but the first token in the text that contexts are taken from.",
+    "carries most of: the length of what it writes for each unit of a latent where it looks, before the norm's scale",
+    "read most by: the length of what is read through it, where it looks, for each unit of a latent's reading",
+    "In a box: the token that looks. Colour: how much of its weight the head puts on a token from there, the full"
+    " colour the head's most; what is missing to 1 lies on beginning tokens, on tokens with less than 0.01 and on those"
+    " that are not shown. Underlined: the rule says so (more than half of its largest weight). Bold: the token with"
+    " most weight. Point at a token for numbers. r compares the weights with those of the whole rule over pairs of tokens;"
+    " the label shows the numbers of the rule that tell most.",
+)
+
+
+def terms_of(unit: DescribedUnit) -> Terms:
+    """What is said of a unit of its kind."""
+    return HEAD if unit.kind == "rule" else LATENT
 
 
 @dataclass(frozen=True)
@@ -53,14 +105,16 @@ def runs(context: Stretch, highest: float, said_above: float) -> Iterator[Run]:
     for place, (piece, activation) in enumerate(zip(context.pieces, context.activations, strict=True)):
         predicted = context.predicted[place] if context.predicted else None
         said = predicted is not None and predicted > said_above
-        if activation == 0 and not said:
+        asks = place == context.query
+        if activation == 0 and not said and not asks:
             quiet.append(_on_a_line(piece))
             continue
         if quiet:
             yield Run("".join(quiet))
             quiet = []
         title = number(activation) if predicted is None else f"{number(activation)}; the label says {number(predicted)}"
-        yield Run(_on_a_line(piece), level_of(activation, highest), said, place == peak and activation > 0, title)
+        strongest = place == peak and activation > 0
+        yield Run(_on_a_line(piece), level_of(activation, highest), said, strongest, title, asks)
     if quiet:
         yield Run("".join(quiet))
 
