@@ -75,6 +75,17 @@ def test_the_slices_are_copies_and_tile_the_weights():
     assert graph.weights["a.weight"].abs().sum() > 0
 
 
+def test_a_part_that_nothing_reads_is_left_out():
+    graph = mlp()
+    dead, live = (1, 2), (0, 3, 4, 5)
+    graph.weights["b.weight"][:, dead] = 0
+    before = run_graph(graph, given(graph))
+    split, left = split_units(graph, tree_of(claims("A", ("h", 1, live)), claims("B", ("h", 1, dead))))
+    assert "B" not in ids_of(left)
+    assert all("[1]" not in name for name in split.weights)
+    assert gap(run_graph(split, given(split)), before) < 1e-5
+
+
 def test_units_that_nobody_claims_belong_to_the_root():
     split, left = split_units(mlp(), tree_of(claims("A", ("h", 1, (2,)))))
     nodes = by_id(split)

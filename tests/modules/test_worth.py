@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 import pellucid
+from pellucid.ir.notes import PARAMETERS
+from pellucid.ir.regions import NO_JOINT
 from pellucid.modules.methods import regions_by
 from pellucid.modules.partition import partition
 from pellucid.modules.unitgraph import unit_graph
@@ -48,6 +50,19 @@ def test_the_groups_are_those_that_the_regions_claim():
 def test_the_networks_own_nesting_has_no_measures():
     graph, x = two_worlds()
     assert worth(graph, partition(graph), [x]) == ()
+
+
+def test_where_no_joint_was_found_the_best_split_in_two_is_measured():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 8))
+    x = torch.randn(200, 16)
+    graph = pellucid.trace(net, (x[:2],))
+    tree = regions_by("spectral")(graph)
+    assert tree.origin.endswith(NO_JOINT)
+    found = {one.measure: one for one in worth(graph, tree, [x])}
+    assert found["modules"].value == 1
+    assert found[PARAMETERS].value == 16 * 24 + 24 + 24 * 8 + 8
+    assert 0.25 < found["weight between modules"].value < 0.5
 
 
 def test_measures_without_random_are_nan():

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import reports_planted as planted
 from test_page import Structure
 
+from pellucid.ir.graph import weights_read
 from pellucid.ir.notes import ModuleMeasure
+from pellucid.ir.regions import NO_JOINT
 from pellucid.ir.serialize import from_json, to_json
 from pellucid.reports import compare, comparison, report, write_comparison
 
@@ -20,7 +24,28 @@ def test_lines_stand_beside_each_other():
     assert (lines["weight between modules"].one, lines["weight between modules"].other) == ("0 % (random 43.8 %)", "—")
     assert lines["activation between modules"].one == "12.5 bits a sample (random 80)"
     assert lines["functions"].one == lines["functions"].other == "5"
-    assert lines["still weights, share of parameters"].one == "8.4 %"
+    assert lines["still weights, share of these"].one == "8.4 %"
+    assert [*dict.fromkeys(line.group for line in lines.values())] == ["Program", "Modules", "Verdicts"]
+
+
+def test_the_largest_function_is_told():
+    program = planted.mlp()
+    sizes = [
+        sum(program.weights[name].numel() for name in weights_read(f.reading().body))
+        for f in program.functions.values()
+    ]
+    lines = {line.measure: line for line in compare(program, program)}
+    assert lines["largest function, parameters of its own"].one == f"{max(sizes):,}"
+
+
+def test_a_network_without_joints_is_said_to_have_none():
+    program = modular()
+    assert program.regions is not None
+    other = replace(program, regions=replace(program.regions, origin=f"nesting, for spectral {NO_JOINT}"))
+    assert "No joint was found" in Structure(comparison(other, program)).text
+    assert "No joint was found" in Structure(report(other, ())).text
+    for page in (comparison(program, program), report(program, ())):
+        assert "No joint was found" not in Structure(page).text
 
 
 def test_the_report_shows_modules_only_where_there_are_any():

@@ -50,6 +50,10 @@ class Attempt:
     outcome: str
 
 
+PARAMETERS = "parameters of the network, zeros too"
+"""The module measure that says how many parameters there were before those that nothing needs were left out."""
+
+
 @dataclass(frozen=True)
 class ModuleMeasure:
     """A measure of the modules that a program is built on.

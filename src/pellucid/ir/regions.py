@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+NO_JOINT = "found no joint"
+"""How the origin of a hierarchy ends when modules were looked for in vain; it then is the network's own nesting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pellucid.errors import BadInput
 from pellucid.ir.graph import Graph
-from pellucid.ir.regions import RegionTree
+from pellucid.ir.regions import NO_JOINT, RegionTree
 from pellucid.modules.activity import Samples
 from pellucid.modules.bilinear import bilinear_groups
 from pellucid.modules.cutclusters import cut_clusters
@@ -102,6 +102,6 @@ def regions_by(
             groups = group_units(units, method, parts=parts, seed=seed)
         if groups.count > 1:
             return region_tree(units, groups)
-        return replace(partition(graph), origin=f"{NESTING}, for {method} found no joint")
+        return replace(partition(graph), origin=f"{NESTING}, for {method} {NO_JOINT}")
 
     return regions

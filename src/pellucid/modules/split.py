@@ -2,8 +2,8 @@
 
 A layer whose units are divided becomes one layer for each part, with the rows of its weight and bias; what treats every
 unit by itself is done part by part; a layer that reads the parts becomes the sum of one product for each, less those
-whose weights are all zero. Where anything else reads the whole value, the parts are joined again. The sums come out
-equal up to rounding.
+whose weights are all zero; a part that nothing reads is left out. Where anything else reads the whole value, the parts
+are joined again. The sums come out equal up to rounding.
 """
 
 from __future__ import annotations
@@ -110,11 +110,23 @@ def split_units(graph: Graph, tree: RegionTree) -> tuple[Graph, RegionTree]:
         _split_node(splitting, node)
     for name in graph.block.outputs:
         _join(splitting, name)
+    splitting.nodes = _read(splitting)
     block = Block(graph.block.inputs, tuple(splitting.nodes), graph.block.outputs)
     kept = {name: splitting.weights[name] for name in weights_read(block)}
     known = {node.id for node in splitting.nodes} | {inner for node in splitting.nodes for inner in _inner_ids(node)}
     changed = graph.with_changes(block=block, values=splitting.values, weights=kept)
     return changed, replace(tree, root=_with_nodes(tree.root, splitting.owned, known))
+
+
+def _read(splitting: _Splitting) -> list[Node]:
+    """The nodes without those parts that neither another node nor whoever runs the graph reads."""
+    wanted, kept = set(splitting.graph.block.outputs), []
+    for node in reversed(splitting.nodes):
+        if node.id not in splitting.graph.values and wanted.isdisjoint(node.outputs):
+            continue
+        wanted.update(refs(node))
+        kept.append(node)
+    return kept[::-1]
 
 
 def _inner_ids(node: Node) -> list[str]:
@@ -124,8 +136,12 @@ def _inner_ids(node: Node) -> list[str]:
 
 def _with_nodes(region: Region, owned: Mapping[str, Sequence[str]], known: set[str]) -> Region:
     """The region with the nodes it gained in place of those that are gone, without units."""
-    nodes = dict.fromkeys((*(name for name in region.nodes if name in known), *owned.get(region.name, ())))
-    children = tuple(_with_nodes(child, owned, known) for child in region.children)
+    nodes = dict.fromkeys(name for name in (*region.nodes, *owned.get(region.name, ())) if name in known)
+    children = tuple(
+        child
+        for child in (_with_nodes(child, owned, known) for child in region.children)
+        if child.nodes or child.children
+    )
     return replace(region, nodes=tuple(nodes), units=(), children=children)
 
 

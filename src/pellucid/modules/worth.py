@@ -1,7 +1,8 @@
 """What the modules that a program is built on are worth, from the network and inputs alone, without targets.
 
 Each figure stands beside that of random modules of equal sizes, layer by layer (see `measures` for all that can be
-measured with targets). Units that no module holds, such as inputs that all read, count for none.
+measured with targets). Units that no module holds, such as inputs that all read, count for none. Where modules were
+looked for and none were found, the figures are those of the best split in two, so that networks can be compared.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import torch
 from jaxtyping import Float
 
 from pellucid.errors import BadInput
-from pellucid.ir.graph import Graph
+from pellucid.ir.graph import Graph, weights_read
 from pellucid.ir.interpret import Values
-from pellucid.ir.notes import ModuleMeasure
-from pellucid.ir.regions import RegionTree
-from pellucid.modules.grouping import NOBODY, Grouping
+from pellucid.ir.notes import PARAMETERS, ModuleMeasure
+from pellucid.ir.regions import NO_JOINT, RegionTree
+from pellucid.modules.grouping import NOBODY, Grouping, connected
 from pellucid.modules.interfaces import interface, interface_bits
 from pellucid.modules.null import SHUFFLES, against
 from pellucid.modules.severing import ablated_outputs, parted, run, severed_outputs
@@ -25,7 +26,7 @@ from pellucid.modules.unitgraph import UnitGraph, unit_graph
 
 
 def worth(graph: Graph, tree: RegionTree, values: Values, seed: int = 0) -> tuple[ModuleMeasure, ...]:
-    """The measures of a hierarchy of modules; none for fewer than two, or where no edge lies between their units.
+    """The measures of a hierarchy of modules; none where none was looked for, or no edge lies between units.
 
     Args:
         graph: the network.
@@ -33,26 +34,35 @@ def worth(graph: Graph, tree: RegionTree, values: Values, seed: int = 0) -> tupl
         values: inputs of the graph, one call.
         seed: of the random modules and of shuffles.
     """
-    if not any(region.units for region in tree.walk()):
+    joints = any(region.units for region in tree.walk())
+    if not joints and NO_JOINT not in tree.origin:
         return ()
     units = unit_graph(graph)
-    own = grouping_of(units, tree)
+    if len(connected(units)) < 2:
+        return ()
+    halved = spectral(units, Stop(parts=2), seed)
+    own = grouping_of(units, tree) if joints else halved
     claimed = np.flatnonzero(own.labels >= 0)
     if own.count < 2 or units.adjacency[claimed][:, claimed].sum() == 0:
         return ()
     other = random_grouping(units, own, seed)
     sizes = [interface(units, grouping) for grouping in (own, other)]
-    null = spectral(units, Stop(parts=2), seed).null
+    z = halved.null.z if halved.null else 0.0
     found = [
-        ModuleMeasure("modules", own.count),
+        ModuleMeasure(PARAMETERS, _parameters(graph)),
+        ModuleMeasure("modules", own.count if joints else 1),
         ModuleMeasure("weight between modules", sizes[0].crossing, sizes[1].crossing, "share"),
         ModuleMeasure("n-cut", sizes[0].n_cut, sizes[1].n_cut),
-        ModuleMeasure("modularity of the first split above shuffled weights", null.z if null else 0.0, unit="z"),
+        ModuleMeasure("modularity of the first split above shuffled weights", z, unit="z"),
     ]
     try:
         return (*found, *_in_use(graph, units, own, other, values, seed))
     except BadInput as error:
         return (*found, ModuleMeasure(f"bits and severing: not measured, {error}", float("nan")))
+
+
+def _parameters(graph: Graph) -> int:
+    return sum(graph.weights[name].numel() for name in weights_read(graph.block))
 
 
 def grouping_of(units: UnitGraph, tree: RegionTree) -> Grouping:

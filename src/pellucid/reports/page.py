@@ -20,6 +20,7 @@ from markupsafe import Markup
 from pellucid.errors import BadInput
 from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
+from pellucid.ir.regions import NO_JOINT
 from pellucid.reports import findings, wording
 from pellucid.reports.highlight import colour
 from pellucid.reports.icicle import draw_icicle
@@ -74,6 +75,7 @@ def report(
         missing=(*findings.missing(program, judged, cells), *findings.broken_weights(broken_by_function(tensors))),
         remarks=program.notes.remarks,
         modules=program.notes.modules,
+        jointless=program.regions is not None and NO_JOINT in program.regions.origin,
         opaque=findings.opaque_operations(program),
         verdicts=judged,
         strips=findings.strips(judged),

@@ -13,7 +13,7 @@ from pellucid.ir.program import Program
 from pellucid.reports.tree import KINDS
 from pellucid.reports.wording import percent, plural, ratio, rounded_count
 
-_NAMELESS = "unnamed network"
+NAMELESS = "unnamed network"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def summarise(program: Program) -> Summary:
         ("loss", "recovered when only this reading runs", ledger.loss, False),
     )
     return Summary(
-        network=program.source or _NAMELESS,
+        network=program.source or NAMELESS,
         fingerprint=program.fingerprint,
         parameters=ledger.parameter_count,
         tensors=len(program.weights),
