@@ -6,7 +6,7 @@ all places. The first position of a window is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -108,21 +108,30 @@ def acts_of(program: Program, site: Site, corpus: Corpus, together: int = 8) -> 
     Raises:
         BadInput: the program does not take such ids, or the site has no value at every position.
     """
-    context = corpus.ids.shape[1]
-    places, units, values = [], [], []
-    before = 0
+    return acts_of_sites(program, [site], corpus, together)[site]
+
+
+def acts_of_sites(
+    program: Program, sites: Sequence[Site], corpus: Corpus, together: int = 8
+) -> dict[Site, Activations]:
+    """The same for several sites in one pass over the corpus. Raises BadInput."""
+    context, before = corpus.ids.shape[1], 0
+    entries: dict[Site, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {site: [] for site in sites}
+
+    def see(site: Site, seen: Float[np.ndarray, "windows context units"]) -> None:
+        batch = seen.reshape(-1, site.units).copy()
+        batch[::context] = 0.0
+        at, unit = np.nonzero(batch)
+        entries[site].append((at + before, unit, batch[at, unit]))
+
     for ids in corpus.batches(together):
-        batch: list[Float[np.ndarray, "positions units"]] = []
-        observe(program, ids, [site], lambda _, seen, batch=batch: batch.append(seen.reshape(-1, site.units).copy()))  # type: ignore[misc]
-        batch[0][::context] = 0.0
-        at, unit = np.nonzero(batch[0])
-        places.append(at + before)
-        units.append(unit)
-        values.append(batch[0][at, unit])
+        observe(program, ids, sites, see)
         before += ids.numel()
-    return activations_of_entries(
-        np.concatenate(places), np.concatenate(units), np.concatenate(values), corpus.tokens, site.units
-    )
+    found = {}
+    for site, batches in entries.items():
+        places, units, values = (np.concatenate(some) for some in zip(*batches, strict=True))
+        found[site] = activations_of_entries(places, units, values, corpus.tokens, site.units)
+    return found
 
 
 def _top(strong: Float[np.ndarray, "windows context"], count: int) -> list[tuple[int, int]]:

@@ -1,0 +1,1 @@
+"""Modules between units and the network: found, described from their children, named, tested."""
