@@ -20,9 +20,11 @@ from pellucid.errors import BadInput
 from pellucid.ir.graph import Block, Ref, Weight, calls_made
 from pellucid.ir.interpret import Scope, Values, run_block
 from pellucid.ir.program import Program
-from pellucid.words.reading.install import DICTIONARY, RULE, choose, has_words, parts_of
+from pellucid.words.reading.install import DICTIONARY, RULE, VALUES, choose, has_words, parts_of
 
 Chosen = Int[np.ndarray, " chosen"]
+Seen = dict[str, Float[torch.Tensor, "windows context width"]]
+"""What MLPs put out, by name."""
 
 
 class Running:
@@ -46,6 +48,8 @@ class Running:
         self._entry, self._readout = _split_readout(program, self.tokens)
         self._leaves: dict[tuple[str, int], torch.Tensor] = {}
         self._states: dict[int, torch.Tensor] = {}
+        self._real: dict[tuple[str, int], torch.Tensor] = {}
+        self._mlps = [part for part, own in self.parts.items() if part + DICTIONARY in own]
 
     def forget(self) -> None:
         """Work out again what labels that cite heads look at, when it is next asked for."""
@@ -56,15 +60,24 @@ class Running:
         return [name for own in self.parts.values() for name in own if name.endswith(DICTIONARY)]
 
     def logits(
-        self, chosen: Chosen, weights: Mapping[str, torch.Tensor], parts: Collection[str] | None = None
+        self,
+        chosen: Chosen,
+        weights: Mapping[str, torch.Tensor],
+        parts: Collection[str] | None = None,
+        seen: Seen | None = None,
     ) -> Float[torch.Tensor, "windows context tokens"]:
         """Logits of `tokens` for the chosen windows, with some weights replaced.
 
         Args:
             parts: which of `parts` run by words (None: all).
+            seen: is given what described MLPs put out that run by words.
         """
-        names = [name for part in (self.parts if parts is None else parts) for name in self.parts[part]]
-        state = self._state(chosen, choose(self.program, names), {**self.program.weights, **weights})
+        running = list(self.parts if parts is None else parts)
+        names = [name for part in running for name in self.parts[part]]
+        mlps: Seen = {}
+        state = self._state(chosen, choose(self.program, names), {**self.program.weights, **weights}, mlps)
+        if seen is not None:
+            seen.update({name: mlps[name] for name in self._mlps if name in running})
         return _read_out(state, self._readout)
 
     def wanted(self, chosen: Chosen) -> Float[torch.Tensor, "windows context tokens"]:
@@ -72,12 +85,19 @@ class Running:
         missing = np.array([window for window in chosen if int(window) not in self._states], dtype=np.int64)
         with torch.no_grad():
             if len(missing):
-                states = self._state(missing, choose(self.program, []), self.program.weights)
+                seen: Seen = {}
+                states = self._state(missing, choose(self.program, []), self.program.weights, seen)
                 self._states.update({int(w): state for w, state in zip(missing, states, strict=True)})
+                for name, outputs in seen.items():
+                    self._real.update({(name, int(w)): own.half() for w, own in zip(missing, outputs, strict=True)})
             kept = torch.stack([self._states[int(window)] for window in chosen])
             return _read_out(kept, self._readout).log_softmax(-1)
 
-    def _state(self, chosen: Chosen, program: Program, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def real(self, chosen: Chosen) -> Seen:
+        """What described MLPs put out in the network itself, in half precision; kept from `wanted`."""
+        return {name: torch.stack([self._real[name, int(w)] for w in chosen]).float() for name in self._mlps}
+
+    def _state(self, chosen: Chosen, program: Program, weights: Mapping[str, torch.Tensor], seen: Seen) -> torch.Tensor:
         def call(name: str, values: Values) -> Values:
             if name.endswith(DICTIONARY) and program[name].chosen == "words":
                 return (self._said(name, chosen, values, scope),)
@@ -86,7 +106,10 @@ class Running:
             if name.endswith(RULE):
                 (pattern,) = run_block(program[name].reading().body, [self.ids[chosen]], scope)
                 return (pattern,)
-            return run_block(program[name].reading().body, values, scope)
+            found = run_block(program[name].reading().body, values, scope)
+            if name in self._mlps:
+                seen[name] = found[0]
+            return found
 
         scope = Scope(weights, call)
         state: torch.Tensor = call(program.entry, [self.ids[chosen]])[0]
@@ -108,18 +131,16 @@ class Running:
         found = body.nodes[-1].args[0]
         assert isinstance(found, Ref)
         before = dataclasses.replace(body, nodes=body.nodes[:-1], outputs=(found.name,))
-        narrow = torch.uint8 if self.program.weights[f"{name}.labels.values"].shape[1] <= 256 else torch.int16
+        narrow = torch.uint8 if self.program.weights[name + VALUES].shape[1] <= 256 else torch.int16
+        own = Scope(scope.weights, lambda name, _: self._rule(name, windows, scope))
         with torch.no_grad():
-            for window in windows:
-                given = [self.ids[[int(window)]] if _is_ids(value) else value for value in values]
-                own = Scope(scope.weights, self._single(int(window), scope))
-                self._leaves[name, int(window)] = run_block(before, given, own)[0][0].to(narrow)
+            given = [self.ids[windows] if _is_ids(value) else value for value in values]
+            leaves = run_block(before, given, own)[0].to(narrow)
+        self._leaves.update({(name, int(window)): one for window, one in zip(windows, leaves, strict=True)})
 
-    def _single(self, window: int, scope: Scope) -> Any:
-        def call(name: str, _: Values) -> Values:
-            return run_block(self.program[name].reading().body, [self.ids[[window]]], scope)
-
-        return call
+    def _rule(self, name: str, windows: Chosen, scope: Scope) -> Values:
+        """Where heads look that labels cite: what rules give is a function of the ids alone."""
+        return run_block(self.program[name].reading().body, [self.ids[windows]], scope)
 
 
 def _is_ids(value: Any) -> bool:
@@ -154,7 +175,7 @@ def described_weights(program: Program) -> dict[str, tuple[str, ...]]:
 
 def _constants(program: Program, name: str) -> list[str]:
     if name.endswith(DICTIONARY):
-        return [f"{name}.labels.values"]
+        return [name + VALUES]
     if name + RULE in program.functions:
         node = program[name + RULE].reading("weights").body.nodes[-1]
         return [arg.name for arg in node.args[2:] if isinstance(arg, Weight)]

@@ -28,8 +28,9 @@ from pellucid.ir.graph import Weight, leaves
 from pellucid.ir.naming import all_nodes
 from pellucid.ir.program import Program
 from pellucid.ir.tensors import digest, read_tensors, write_tensors
-from pellucid.words.reading.install import DICTIONARY, MISSED, WRITTEN
-from pellucid.words.reading.running import Running, described_weights
+from pellucid.words.reading.anchor import distance, unexplained
+from pellucid.words.reading.install import MISSED, RULE, VALUES, WRITTEN
+from pellucid.words.reading.running import Running, Seen, described_weights
 
 More = Literal["decoders", "norms"]
 """What else can be tuned, none of it words: what latents write, gains (and shifts) of normalisation."""
@@ -49,6 +50,8 @@ class Tuning:
         rate: of Adam at the start, in standard deviations of the numbers tuned (in nats, for rules of heads).
         target: "network" (its own prediction) or "text" (the token that came next).
         mixed: share of steps in which each part runs by words only with probability one half.
+        faithful: nats that it costs when words explain nothing of the MLPs any more, or tables of rules are off by
+            one nat (`anchor`).
         more: what is tuned beside the constants of words.
         held: share of the windows that is held back.
         every: steps between two looks at them.
@@ -61,6 +64,7 @@ class Tuning:
     rate: float = 0.1
     target: Literal["network", "text"] = "network"
     mixed: float = 0.25
+    faithful: float = 0.0
     more: tuple[More, ...] = ()
     held: float = 0.1
     every: int = 50
@@ -71,11 +75,18 @@ class Tuning:
 @dataclass(frozen=True)
 class Look:
     """After how many steps the constants were looked at, and what was found, in nats a token: on the text of the steps
-    since the last look (not a number before the first step), and on windows held back."""
+    since the last look (not a number before the first step), and on windows held back; and what descriptions cost that
+    were given up (`Tuning.faithful`)."""
 
     step: int
     loss: float
     held: float
+    given_up: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """What tuning makes small."""
+        return self.held + self.given_up
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,7 @@ class _Course:
         ]
         self.adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
+        self.tables = {name: program.weights[name] for name in rates if RULE in name}
         self.step = self.kept = 0
         self.looks: list[Look] = []
         self._key = _key(program, corpus, tuning, self.parameters)
@@ -158,11 +170,11 @@ class _Course:
             end = min(self.step + self.tuning.every, self.tuning.steps)
             losses = [self._descend(chosen, parts) for chosen, parts in self._batches(self.step, end)]
             self.running.forget()
-        held = self._held_loss()
-        if not self.looks or held < min(look.held for look in self.looks):
+        look = Look(self.step, float(np.mean(losses)) if losses else math.nan, *self._held_losses())
+        if not self.looks or look.cost < min(look.cost for look in self.looks):
             self.kept = self.step
             self.best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
-        self.looks.append(Look(self.step, float(np.mean(losses)) if losses else math.nan, held))
+        self.looks.append(look)
 
     def _batches(self, start: int, end: int) -> Iterator[tuple[Int[np.ndarray, " windows"], list[str]]]:
         """The windows of steps start … end, and the parts that run by words in each."""
@@ -181,28 +193,39 @@ class _Course:
     def _descend(self, chosen: Int[np.ndarray, " windows"], parts: list[str]) -> float:
         for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
             group["lr"] = rate * _share_of_rate(self.step, self.tuning.steps)
-        loss = self._loss(chosen, parts)
+        loss, given_up = self._losses(chosen, parts)
         self.adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + given_up).backward()  # type: ignore[no-untyped-call]
         self.adam.step()
         self.step += 1
         return float(loss.detach())
 
-    def _loss(self, chosen: Int[np.ndarray, " windows"], parts: list[str] | None) -> Float[torch.Tensor, ""]:
-        found = self.running.logits(chosen, self.parameters, parts)[:, 1:-1].log_softmax(-1)
+    def _losses(
+        self, chosen: Int[np.ndarray, " windows"], parts: list[str] | None
+    ) -> tuple[Float[torch.Tensor, ""], Float[torch.Tensor, ""]]:
+        """The cross-entropy, and what it costs that words no longer describe their parts."""
+        seen: Seen = {}
+        found = self.running.logits(chosen, self.parameters, parts, seen)[:, 1:-1].log_softmax(-1)
+        wanted = self.running.wanted(chosen)[:, 1:-1]
         if self.tuning.target == "network":
-            return -(self.running.wanted(chosen)[:, 1:-1].exp() * found).sum(-1).mean()
-        following = torch.searchsorted(self.running.tokens, self.running.ids[chosen][:, 2:].contiguous())
-        return -found.gather(-1, following[..., None]).mean()
+            loss = -(wanted.exp() * found).sum(-1).mean()
+        else:
+            following = torch.searchsorted(self.running.tokens, self.running.ids[chosen][:, 2:].contiguous())
+            loss = -found.gather(-1, following[..., None]).mean()
+        if self.tuning.faithful == 0:
+            return loss, torch.zeros(())
+        apart = unexplained(seen, self.running.real(chosen)) + distance(self.parameters, self.tables)
+        return loss, self.tuning.faithful * apart
 
-    def _held_loss(self) -> float:
+    def _held_losses(self) -> tuple[float, float]:
         size = self.tuning.windows
+        sums = np.zeros(2)
         with torch.no_grad():
-            sums = [
-                float(self._loss(self.held[i : i + size], None)) * len(self.held[i : i + size])
-                for i in range(0, len(self.held), size)
-            ]
-        return sum(sums) / len(self.held)
+            for start in range(0, len(self.held), size):
+                some = self.held[start : start + size]
+                sums += len(some) * np.array([float(loss) for loss in self._losses(some, None)])
+        loss, given_up = sums / len(self.held)
+        return float(loss), float(given_up)
 
     def result(self) -> Tuned:
         """The program with the best constants."""
@@ -238,7 +261,10 @@ class _Course:
         try:
             state = json.loads(file.read_text(encoding="utf-8"))
             same = state["key"] == self._key
-            self.looks = [Look(int(row["step"]), float(row["loss"]), float(row["held"])) for row in state["looks"]]
+            self.looks = [
+                Look(int(row["step"]), *(float(row[key]) for key in ("loss", "held", "given_up")))
+                for row in state["looks"]
+            ]
             step, self.kept = int(state["step"]), int(state["kept"])
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{file}: damaged ({type(error).__name__}); delete the directory and tune again") from None
@@ -261,7 +287,7 @@ def tuned_weights(program: Program, tuning: Tuning) -> dict[str, float]:
     rates: dict[str, float] = {}
     for names in described_weights(program).values():
         for name in names:
-            table = not name.endswith((f"{DICTIONARY}.labels.values", f"{MISSED}.constant"))
+            table = not name.endswith((VALUES, f"{MISSED}.constant"))
             rates[name] = tuning.rate * (0.3 if table else _spread(program.weights[name]))
     for kind, share in (("decoders", 0.3), ("norms", 0.1)):
         if kind in tuning.more:
