@@ -6,7 +6,7 @@ import numpy as np
 import planted_hierarchy as planted
 import pytest
 
-from pellucid.words.hierarchy.composed import described, said_together, sentence
+from pellucid.words.hierarchy.composed import described, said_together, sentence, sentences
 from pellucid.words.hierarchy.names import FITS, alone, candidates, fits, named_modules
 from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.labels.parser import parse_label
@@ -16,7 +16,7 @@ LEXICON = planted.lexicon_of(TEXT)
 
 
 def where(tokens):
-    return np.isin(TEXT.ids.ravel(), tokens)
+    return np.isin(TEXT.ids.ravel(), tokens).astype(np.float32)
 
 
 def set_of(*texts):
@@ -29,7 +29,7 @@ def test_a_description_is_composed_from_labels_of_children():
     np.testing.assert_allclose(said[1], 0.5 * planted.EACH * where(planted.SECOND))
     found = described(TEXT.ids, said, LEXICON, "f:latents")
     assert str(found.labels[0]) == "10 where current in <like w3, w4, w5>; 0 otherwise"
-    assert sentence(found.labels[0]) == "writes most where the token itself is one like w3, w4, w5"
+    assert sentences(found, TEXT.ids)[0] == "writes most where the token itself is one like w3, w4, w5"
 
 
 def test_modules_get_the_names_that_pick_them_out():
@@ -79,7 +79,7 @@ def test_names_say_their_slot_unless_it_is_the_token():
 def test_what_lowers_is_no_name():
     label = parse_label('-3 where current in {" w3"}; 1 where current not in {" w9"}; 0 otherwise', LEXICON)
     assert candidates(label) == ()
-    assert "current" not in sentence(parse_label('-3 where current in {" w3"}; 0 otherwise', LEXICON))
+    assert "current" not in sentence(parse_label('-3 where current in {" w3"}; 0 otherwise', LEXICON), (5, 5))
 
 
 def test_fits_is_balanced_accuracy():

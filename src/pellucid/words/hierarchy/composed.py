@@ -58,10 +58,23 @@ def described(ids: Ids, said: Float[np.ndarray, "modules positions"], lexicon: L
 # ---- sentences
 
 
-def sentence(label: Label) -> str:
-    """The strongest rules of a label as a sentence."""
+def sentences(labels: LabelSet, ids: Ids) -> tuple[str, ...]:
+    """Each label as a sentence: the rules that account for most of what is written on some windows."""
+    if not labels.slots:
+        return tuple(sentence(label, (1,) * len(label.rules)) for label in labels.labels)
+    leaves = labels.leaf_of(labels.read(ids))
+    return tuple(
+        sentence(label, np.bincount(row, minlength=len(label.rules)).tolist())
+        for label, row in zip(labels.labels, leaves, strict=True)
+    )
+
+
+def sentence(label: Label, times: Sequence[int]) -> str:
+    """A label as a sentence; `times` says how often each of its rules holds."""
     resting = label.rules[-1].value
-    rules = sorted((rule for rule in label.rules[:-1] if rule.value > resting), key=lambda rule: -rule.value)
+    weighed = ((rule, (rule.value - resting) * count) for rule, count in zip(label.rules, times, strict=True))
+    ordered = sorted((pair for pair in weighed if pair[1] > 0), key=lambda pair: -pair[1])
+    rules = [rule for rule, _ in ordered]
     if not rules:
         return "writes alike everywhere, as far as its parts are described"
     told = [" and ".join(clause(c, label.lexicon) for c in rule.conditions) for rule in rules[:TOLD]]
@@ -70,7 +83,7 @@ def sentence(label: Label) -> str:
 
 def clause(condition: Condition, lexicon: Lexicon) -> str:
     """A condition in words."""
-    shown = [*condition.clusters, *(_item(condition.slot, code, lexicon) for code in condition.codes)]
+    shown = [*map(seen, condition.clusters), *(_item(condition.slot, code, lexicon) for code in condition.codes)]
     more = f" and {len(shown) - ITEMS} more" if len(shown) > ITEMS else ""
     verb = "is" if condition.within else "is not"
     told = find_slot(condition.slot).told
@@ -97,4 +110,15 @@ def listing(shown: Sequence[str], most: int = 6) -> str:
 
 def plain(piece: str) -> str:
     """The text of a token as a word of a name: without the space before it, nothing that is not seen."""
-    return "".join(letter if letter.isprintable() else f"u{{{ord(letter):X}}}" for letter in bare(piece)).strip()
+    return seen(bare(piece)).strip()
+
+
+def seen(text: str) -> str:
+    """The text with line ends as arrows, and what else is not seen written as escapes."""
+    return "".join(_letter(letter) for letter in text)
+
+
+def _letter(letter: str) -> str:
+    if letter == "\n":
+        return "↵"
+    return letter if letter.isprintable() else f"u{{{ord(letter):X}}}"

@@ -13,7 +13,7 @@ from scipy import sparse
 from pellucid.errors import BadInput
 from pellucid.ir.program import Program
 from pellucid.ir.units import Site, parse_site
-from pellucid.words.hierarchy.composed import described, said_together, sentence
+from pellucid.words.hierarchy.composed import described, said_together, sentences
 from pellucid.words.hierarchy.groups import Groups, group_latents
 from pellucid.words.hierarchy.level import Corpora, Level, Trial, tested
 from pellucid.words.hierarchy.modules import MODULE, SUBMODULE, DescribedModule
@@ -47,7 +47,7 @@ def modules_of(
     if len(labels) != site.units:
         raise BadInput(f"units of {site}: {site.units}, but {len(labels)} labels; give one for each")
     groups = group_latents(acts[0], trial.grouping, seed)
-    sizes = _sizes(program, site)
+    sizes = sizes_of(program, site)
     coarse = _level(_of_groups(site, groups, MODULE), labels, sizes, acts, corpora)
     fine = _level(_of_groups(site, groups, SUBMODULE), labels, sizes, acts, corpora)
     modules = tested(_with_substitution(coarse, labels, acts[0], bench, trial, seed), corpora, (), trial, seed)
@@ -59,13 +59,12 @@ def modules_of(
 def _whole(site: Site, coarse: Level, acts: tuple[Activations, Activations], sizes: Sizes, corpora: Corpora) -> Level:
     """The MLP as one module, described from the descriptions of its modules."""
     everyone = np.ones((1, site.units), dtype=bool)
-    written = [_written(a, everyone, sizes, corpus.ids.shape) for a, corpus in zip(acts, corpora, strict=True)]
+    written = [written_by(a, everyone, sizes, corpus.ids.shape) for a, corpus in zip(acts, corpora, strict=True)]
     said = coarse.labels.predict(corpora[0].ids).sum(0).reshape(1, -1)
     label = described(corpora[0].ids, said, coarse.labels.lexicon, owner_of(str(site)))
     name = owner_of(str(site))
-    module = DescribedModule(
-        name, "mlp", "", site.units, label=str(label.labels[0]), sentence=sentence(label.labels[0])
-    )
+    (text,) = sentences(label, corpora[0].ids)
+    module = DescribedModule(name, "mlp", "", site.units, label=str(label.labels[0]), sentence=text)
     return Level((module,), label, (written[0], written[1]))
 
 
@@ -80,7 +79,7 @@ def owner_of(site: str) -> str:
     return site.rpartition(":")[0].removesuffix(DICTIONARY)
 
 
-def _sizes(program: Program, site: Site) -> Sizes:
+def sizes_of(program: Program, site: Site) -> Sizes:
     """How much each latent writes for a unit of activation; all alike where the table is not known."""
     table = program.weights.get(f"{site.function.removesuffix(DICTIONARY)}{WRITTEN}.decoder")
     if table is None or len(table) != site.units:
@@ -115,18 +114,17 @@ def _level(
     members = np.zeros((len(modules), len(labels)), dtype=bool)
     for row, module in zip(members, modules, strict=True):
         row[list(module.units)] = True
-    written = [_written(found, members, sizes, corpus.ids.shape) for found, corpus in zip(acts, corpora, strict=True)]
+    written = [written_by(found, members, sizes, corpus.ids.shape) for found, corpus in zip(acts, corpora, strict=True)]
     if not modules:
         return Level((), labels, (written[0], written[1]))
     said = said_together(labels, corpora[0].ids, members, sizes)
     found = described(corpora[0].ids, said, labels.lexicon, labels.site)
     total = max(float(sizes @ _sums(acts[0])), 1e-30)
+    texts = sentences(found, corpora[0].ids)
     told = tuple(
-        dataclasses.replace(
-            module, label=str(label), sentence=sentence(label), share=float(strengths.sum()) / total
-        )
-        for module, label, strengths in zip(modules, found.labels, written[0], strict=True)
-    )  # fmt: skip
+        dataclasses.replace(module, label=str(label), sentence=text, share=float(strengths.sum()) / total)
+        for module, label, text, strengths in zip(modules, found.labels, texts, written[0], strict=True)
+    )
     return Level(told, found, (written[0], written[1]))
 
 
@@ -135,7 +133,7 @@ def _sums(acts: Activations) -> Float[np.ndarray, " latents"]:
     return np.asarray(rows.sum(1)).ravel()
 
 
-def _written(
+def written_by(
     acts: Activations,
     members: Bool[np.ndarray, "groups latents"],
     sizes: Sizes,

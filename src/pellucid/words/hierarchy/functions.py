@@ -12,7 +12,7 @@ from pellucid.data.corpus import Corpus
 from pellucid.ir.interpret import Values, run_functions
 from pellucid.ir.program import Program
 from pellucid.words.described import DescribedUnit
-from pellucid.words.hierarchy.composed import described, listing, sentence
+from pellucid.words.hierarchy.composed import described, listing, sentences
 from pellucid.words.hierarchy.detection import Strengths
 from pellucid.words.hierarchy.level import Corpora, Level, Trial, tested
 from pellucid.words.hierarchy.modules import DescribedModule
@@ -20,6 +20,9 @@ from pellucid.words.hierarchy.substitution import Bench, substituted_function
 from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.reading.install import parts_of
 from pellucid.words.reading.settle import means
+
+HEAD = 80
+"""Characters told of each head."""
 
 TOGETHER = 4
 """Windows that run at the same time."""
@@ -96,14 +99,14 @@ def _path(name: str, callers: Mapping[str, str]) -> list[str]:
 def _told(told: DescribedModule, children: Sequence[DescribedModule], units: Sequence[DescribedUnit]) -> str:
     """What a function is said to do: its own label's words, then its parts or heads."""
     own = [told.sentence] if told.sentence else []
-    heads = [unit.label for unit in units if unit.label is not None and unit.name.startswith(f"{told.name}:")]
+    heads = [unit.label[:HEAD] for unit in units if unit.label is not None and unit.name.startswith(f"{told.name}:")]
     direct = [child for child in children if child.site == "" or child.parent == told.name]
     if direct:
         names = [child.title for child in direct if child.title is not None]
         own.append(f"{len(direct)} parts" + (f", among them: {listing(names)}" if names else ""))
     if heads:
         own.append(f"{len(heads)} heads: {listing(heads)}")
-    return ". ".join(own) or "moves what stands elsewhere, by rules of where its heads look"
+    return ". ".join(own)
 
 
 def _joined(levels: Sequence[Level]) -> Level:
@@ -133,9 +136,9 @@ def _layers(program: Program, tree: Mapping[str, str], mlps: Sequence[Level], co
     modules = tuple(
         DescribedModule(
             name, program[name].kind, tree[name], sum(level.modules[0].latents for level in held[name]),
-            label=str(label), sentence=sentence(label),
+            label=str(label), sentence=text,
         )
-        for name, label in zip(names, labels.labels, strict=True)
+        for name, label, text in zip(names, labels.labels, sentences(labels, ids), strict=True)
     )  # fmt: skip
     written = [np.stack([change[name] for name in names]) for change in changes]
     return Level(modules, labels, (written[0], written[1]))

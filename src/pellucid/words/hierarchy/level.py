@@ -36,7 +36,7 @@ class Trial:
     grouping: Grouping = field(default_factory=Grouping)
     windows: int = 8
     watched: int = 32
-    largest: int = 8
+    largest: int = 4
     each: int = EACH
 
 
@@ -61,7 +61,7 @@ def tested(
         return ()
     describe, verify = corpora
     actives = (np.array([*map(strong, level.written[0])]), np.array([*map(strong, level.written[1])]))
-    where = [side.reshape(len(side), -1) > 0 for side in actives]
+    where = [side.reshape(len(side), -1) for side in actives]
     names = named_modules(level.labels, describe.ids, where[0], used)
     siblings = dealt_siblings([module.parent for module in level.modules], seed)
     said = (level.labels.predict(describe.ids), level.labels.predict(verify.ids))

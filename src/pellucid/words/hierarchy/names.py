@@ -2,9 +2,9 @@
 
 A name is a claim that can be run: that a slot shows one of some tokens ("little, small, tiny": the token is of that
 cluster; "previous: said, asked": the token before is). Candidates come from the rules of a module's description. The
-balanced accuracy of a candidate at telling the module's active positions from others is taken for every module of the
-same level; one that fits another nearly as well is taken back, and the next best is tried. No two modules of a function
-get the same name; a module for which no candidate is left stays unnamed.
+balanced accuracy of a candidate at telling the module's active positions from others, each active one by how much the
+module writes there, is taken for every module of the same level; one that fits another nearly as well is taken back,
+and the next best is tried. No two modules of a function get the same name; one with no candidate left stays unnamed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from pellucid.words.hierarchy.composed import plain
 from pellucid.words.labels.labelset import LabelSet
@@ -98,14 +98,14 @@ def _said(slot: str, words: Sequence[str]) -> str:
 
 
 def named_modules(
-    labels: LabelSet, ids: Ids, active: Bool[np.ndarray, "modules positions"], used: Collection[str] = ()
+    labels: LabelSet, ids: Ids, active: Float[np.ndarray, "modules positions"], used: Collection[str] = ()
 ) -> tuple[Named, ...]:
     """A name for each module of a level, or none; one that fits better is given first.
 
     Args:
         labels: the descriptions of the modules.
         ids: windows of token ids; positions are the windows laid end to end.
-        active: where each module is active.
+        active: how much each module is above its resting level (`detection.strong`).
         used: names that are not to be given.
     """
     own = [candidates(label) for label in labels.labels]
@@ -137,22 +137,22 @@ def alone(fit: Float[np.ndarray, " modules"], module: int) -> bool:
 
 
 def fits(
-    every: Sequence[Candidate], lexicon: Lexicon, ids: Ids, active: Bool[np.ndarray, "modules positions"]
+    every: Sequence[Candidate], lexicon: Lexicon, ids: Ids, active: Float[np.ndarray, "modules positions"]
 ) -> Float[np.ndarray, "candidates modules"]:
     """Balanced accuracy of each name at telling where each module is active; NaN for one that always or never is.
 
-    The first position of a window is left out.
+    Of active positions the share is by activity, of others by number. The first position of a window is left out.
     """
     if not every:
         return np.zeros((0, len(active)))
     shown = read_slots(ids, lexicon, sorted({one.slot for one in every}))
     kept = np.broadcast_to(np.arange(ids.shape[1]) > 0, ids.shape).ravel()
     claims = np.array([np.isin(shown[one.slot].ravel()[kept], one.codes) for one in every], dtype=np.float32)
-    real = active[:, kept].astype(np.float32)
-    found = real.sum(1)
-    both: Float[np.ndarray, "candidates modules"] = (claims @ real.T).astype(np.float64)
-    claimed: Int[np.ndarray, " candidates"] = claims.sum(1)
+    real = np.asarray(active[:, kept], dtype=np.float32)
+    here = (real > 0).astype(np.float32)
+    caught: Float[np.ndarray, "candidates modules"] = (claims @ real.T).astype(np.float64)
+    both: Float[np.ndarray, "candidates modules"] = (claims @ here.T).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        hits = both / found
-        alarms = (claimed[:, None] - both) / (int(kept.sum()) - found)
+        hits = caught / real.sum(1, dtype=np.float64)
+        alarms = (claims.sum(1)[:, None] - both) / (int(kept.sum()) - here.sum(1))
         return np.asarray((hits + 1 - alarms) / 2)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -26,11 +25,10 @@ from pellucid.ir.program import Program
 from pellucid.words.hierarchy.modules import Tested
 from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.reading.install import DICTIONARY, WRITTEN, choose, parts_of
-from pellucid.words.reading.measure import Losses, dealt_to_others, recovered
+from pellucid.words.reading.measure import Losses, recovered
 from pellucid.words.reading.ngrams import FIRST_SCORED
 from pellucid.words.reading.settle import Mean, replaced_by
 
-Instead: TypeAlias = Mapping[str, Replacement]
 Changes: TypeAlias = Sequence[Mapping[str, Values]]
 
 READOUT = "words.readout"
@@ -47,13 +45,14 @@ class Seen:
     Attributes:
         wanted: the next tokens, by place among those that the readout gives.
         outputs: of each part, in the order in which they are computed.
-        latents: of each MLP that has a dictionary.
+        latents: of each MLP that has a dictionary, `said` what the words of the program say of them.
     """
 
     ids: Int[torch.Tensor, "windows context"]
     wanted: Int[torch.Tensor, " scored"]
     outputs: Mapping[str, Values]
     latents: Mapping[str, Latents]
+    said: Mapping[str, Latents]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +82,20 @@ def bench_of(program: Program, corpus: Corpus) -> Bench:
 def _seen(
     program: Program, ids: Int[torch.Tensor, "windows context"], tokens: Int[torch.Tensor, " tokens"] | None
 ) -> Seen:
-    outputs, latents = dict[str, Values](), dict[str, Latents]()
+    outputs, latents, said = dict[str, Values](), dict[str, Latents](), dict[str, Latents]()
     parts = parts_of(program)
 
-    def watch(name: str, _: Values, out: Values) -> None:
+    def watch(name: str, taken: Values, out: Values) -> None:
+        owner = name.removesuffix(DICTIONARY)
         if name in parts:
             outputs[name] = out
-        elif name.endswith(DICTIONARY) and name.removesuffix(DICTIONARY) in parts:
-            latents[name.removesuffix(DICTIONARY)] = out[0]
+        elif owner in parts and owner != name:
+            latents[owner] = out[0]
+            said[owner] = run_functions(program, taken, "words", start=name)[0]
 
     run_functions(program, [ids], "weights", watch=watch)
     after = ids[:, FIRST_SCORED:].flatten()
-    return Seen(ids, after if tokens is None else torch.searchsorted(tokens, after), outputs, latents)
+    return Seen(ids, after if tokens is None else torch.searchsorted(tokens, after), outputs, latents, said)
 
 
 def _narrowed(program: Program, tokens: Int[torch.Tensor, " tokens"]) -> Program:
@@ -113,28 +114,37 @@ def _narrowed(program: Program, tokens: Int[torch.Tensor, " tokens"]) -> Program
     return program.with_function(dataclasses.replace(entry, readings=others), weights)
 
 
-def losses(
-    bench: Bench, changed: Changes = (), words: Collection[str] = (), more: Instead = MappingProxyType({})
-) -> Losses:
+def losses(bench: Bench, changed: Changes = (), words: Collection[str] = (), dealt: int | None = None) -> Losses:
     """The loss of each window when some parts give something else and some run by words.
 
     Args:
         changed: for each batch what parts give instead.
         words: parts that run by the words that the program holds.
-        more: functions that run something else.
+        dealt: for the control, the seed by which their labels are dealt to other latents.
     """
     parts = parts_of(bench.program)
     running = choose(bench.program, [name for part in words for name in parts[part]])
     found = []
     for place, one in enumerate(bench.seen):
         own = changed[place] if changed else {}
-        given = {**_before(one, {*words, *own, *more}), **own}
-        instead = {**{name: _always(out) for name, out in given.items()}, **more}
+        given = {**_before(one, {*words, *own}), **own}
+        given |= {part + DICTIONARY: (_dealt(one.said[part], dealt),) for part in words if part in one.said}
+        instead = {name: _always(out) for name, out in given.items()}
         logits = run_functions(running, [one.ids], None, replace=instead)[0]
         scored = logits[:, FIRST_SCORED - 1 : -1].flatten(0, 1)
         loss = torch.nn.functional.cross_entropy(scored, one.wanted, reduction="none")
         found.append(loss.view(len(one.ids), -1).double().mean(1).numpy())
     return np.concatenate(found)
+
+
+def _dealt(said: Latents, seed: int | None) -> Latents:
+    """What labels say, each of another latent in a random cycle; as it is without a seed."""
+    if seed is None:
+        return said
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(said.shape[-1]))
+    other = torch.empty_like(said)
+    other[..., order] = said[..., order.roll(1)]
+    return other
 
 
 def _before(one: Seen, changed: Collection[str]) -> dict[str, Values]:
@@ -169,12 +179,9 @@ def substituted_groups(
         seed: how labels are dealt for the control.
     """
     said = [torch.from_numpy(np.moveaxis(labels.predict(one.ids.numpy()), 0, -1)) for one in bench.seen]
-    order = np.random.default_rng(seed).permutation(len(labels))
-    dealt = np.empty_like(order)
-    dealt[order] = np.roll(order, 1)
     mean = torch.from_numpy(usual.astype(np.float32))
     usually = [mean.expand(one.latents[part].shape) for one in bench.seen]
-    others = [one[..., torch.from_numpy(dealt)] for one in said]
+    others = [_dealt(one, seed) for one in said]
     found = []
     for group in groups:
         chosen = torch.from_numpy(np.flatnonzero(group))
@@ -208,9 +215,8 @@ def substituted_function(
 
     The control deals labels to other latents; NaN where none of the parts is an MLP with a dictionary.
     """
-    ablated = losses(bench, more={part: replaced_by(means[part]) for part in parts})
-    share = recovered(bench.real, losses(bench, words=parts), ablated)
-    control, dealt = float("nan"), dealt_to_others(bench.program, parts, seed)
-    if dealt:
-        control = recovered(bench.real, losses(bench, words=parts, more=dealt), ablated).value
+    ablated = losses(bench, [{p: replaced_by(means[p])([one.ids]) for p in parts} for one in bench.seen])
+    share, control = recovered(bench.real, losses(bench, words=parts), ablated, seed), float("nan")
+    if any(part + DICTIONARY in bench.program.functions for part in parts):
+        control = recovered(bench.real, losses(bench, words=parts, dealt=seed), ablated, seed).value
     return Tested.of(share, control), float((ablated - bench.real).mean())
