@@ -1,5 +1,6 @@
 """Exports as Neuronpedia imports them, held to the columns of its tables."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -126,6 +127,26 @@ def test_tables(tmp_path):
     every = [row.id for table in ("activations", "explanations", "scores") for row in found[table]]
     assert len(set(every)) == len(every)
     assert all(re.fullmatch("c[0-9a-f]{24}", one) for one in every)
+
+
+def test_heads_say_which_token_looks(tmp_path):
+    unit = units(4)[1]
+    looks = dataclasses.replace(unit.contexts[0], query=2)
+    folder = write_neuronpedia([dataclasses.replace(unit, kind="rule", contexts=(looks,))], SOURCE, tmp_path)
+    (row,) = batches(folder, "activations")[0]
+    assert (row.dfaTargetIndex, row.dfaValues, row.dfaMaxValue) == (2, row.values, row.maxValue)
+    assert batches(folder, "explanations")[0][0].typeName == "pellucid_rule"
+
+
+def test_contexts_that_begin_alike_are_told_apart(tmp_path):
+    unit = units(4)[1]
+    (one,) = unit.contexts
+    longer = dataclasses.replace(
+        one, pieces=(*one.pieces, "."), activations=(*one.activations, 0.0), predicted=(*one.predicted, 0.0)
+    )
+    looks = [dataclasses.replace(one, query=query) for query in (1, 2)]
+    folder = write_neuronpedia([dataclasses.replace(unit, contexts=(one, longer, *looks))], SOURCE, tmp_path)
+    assert len({row.id for row in batches(folder, "activations")[0]}) == 4
 
 
 def test_what_rows_refer_to_is_there(tmp_path):

@@ -153,13 +153,21 @@ def _feature(unit: DescribedUnit, source: Source) -> Row:
 def _activation(unit: DescribedUnit, context: Stretch, source: Source) -> Row:
     values = [short(value) for value in context.activations]
     peak = max(range(len(values)), key=values.__getitem__, default=0)
+    place = (context.how, context.window, context.start, len(values), context.query)
     return {
-        "id": _id(source, unit.name, "activation", context.how, context.window, context.start),
+        "id": _id(source, unit.name, "activation", place),
         **_where(unit, source), "creatorId": source.creator, "dataSource": _text(source.dataset) or None,
         "tokens": [_text(piece) for piece in context.pieces], "maxValue": max(values, default=0.0),
-        "minValue": min(values, default=0.0), "values": values, "maxValueTokenIndex": peak, "dfaValues": [],
-        "dfaMaxValue": None, "dfaTargetIndex": None, "binContains": None, "binMin": None, "binMax": None,
+        "minValue": min(values, default=0.0), "values": values, "maxValueTokenIndex": peak, **_looking(context, values),
+        "binContains": None, "binMin": None, "binMax": None,
     }  # fmt: skip
+
+
+def _looking(context: Stretch, values: Sequence[float]) -> Row:
+    """Of a head, what it puts on each token from the one that looks; Neuronpedia shows it as an attribution."""
+    if context.query is None:
+        return {"dfaValues": [], "dfaMaxValue": None, "dfaTargetIndex": None}
+    return {"dfaValues": values, "dfaMaxValue": max(values, default=0.0), "dfaTargetIndex": context.query}
 
 
 def _explanation(unit: DescribedUnit, said: Said, source: Source) -> Row:
