@@ -76,6 +76,12 @@ LINES: tuple[tuple[str, int, Value], ...] = (
 )
 
 
+NOT_BOUGHT = (
+    "Not bought: code. What runs as code here drops or gathers units and rows that are zero or dead; what each module"
+    " then computes, one digit from its pixels, is still weights, in a plain network and in a modular one."
+)
+
+
 def main() -> int:
     given = options(
         __doc__,
@@ -116,6 +122,11 @@ def measured(method: str, seed: int, runs: Path) -> Row:
     return row
 
 
+def accuracy(row: Row) -> float:
+    """Of pairs held out."""
+    return row.accuracy
+
+
 def kbit(program: Program, exact: bool = False) -> float:
     """The program's description length, as it runs or with every function in its exact reading."""
     return program_bits(program, "weights" if exact else None) / 1000
@@ -147,7 +158,27 @@ def judged(rows: Mapping[str, Sequence[Row]]) -> Outcome:
     outcome.require(not sum(failed), f"{sum(failed)} verdicts failed")
     crossing = max(row.measures[CROSSING] for row in rows["modular"])
     outcome.require(crossing == 0, f"{crossing:.2%} of the weight lies between modules")
+    outcome.notes += [bought(rows), NOT_BOUGHT]
     return outcome
+
+
+def bought(rows: Mapping[str, Sequence[Row]]) -> str:
+    """The modular programs over the others, in lengths, sizes and accuracy."""
+
+    def middle(method: str, value: Value) -> float:
+        return float(np.median([value(row) for row in rows[method]]))
+
+    def over(method: str, value: Value) -> float:
+        return middle("modular", value) / middle(method, value)
+
+    told = [
+        f"{name}: {over(method, lambda row: kbit(row.program)):.2f} of its length,"
+        f" {over(method, lambda row: largest_function(row.program)):.2f} of its largest function,"
+        f" {100 * (middle('modular', accuracy) - middle(method, accuracy)):+.1f} points of accuracy"
+        for method, name in METHODS.items()
+        if method != "modular"
+    ]
+    return f"The modular program beside {'; '.join(told)}."
 
 
 def spread(values: Sequence[float], digits: int) -> str:
