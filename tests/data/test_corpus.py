@@ -30,7 +30,7 @@ def test_the_parts_share_no_window_and_lose_none():
     assert sorted(seen.tolist()) == tagged.ids[:, 0].tolist()
     assert len(parts.fit) == 60
     assert len(parts.verify) == 10
-    assert len(split_corpus(corpus).tune) == 20
+    assert len(split_corpus(corpus).tune) == 30
 
 
 def test_the_split_depends_on_the_seed_alone():

@@ -19,7 +19,7 @@ from jaxtyping import Int
 
 from pellucid.errors import BadInput
 
-SHARES = {"fit": 0.6, "tune": 0.2, "describe": 0.1, "verify": 0.1}
+SHARES = {"fit": 0.5, "tune": 0.3, "describe": 0.1, "verify": 0.1}
 """What share of the windows each part gets; each has at least one."""
 
 

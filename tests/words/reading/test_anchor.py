@@ -52,7 +52,7 @@ def test_running_tells_what_mlps_put_out() -> None:
 
 def test_faithful_tuning_explains_more_of_the_parts() -> None:
     installed = install_words(PROGRAM, WORDS)
-    quick = Tuning(steps=40, every=10, rate=0.1, patience=9)
+    quick = Tuning(steps=40, every=10, rate=0.1, patience=9, more=())
     left = []
     for faithful in (0.0, 30.0):
         tuned = tune(installed, TEXT, dataclasses.replace(quick, faithful=faithful))

@@ -15,7 +15,7 @@ from pellucid.words.reading.running import Running, described_weights
 from pellucid.words.reading.tune import STATE, Tuning, tune, tuned_weights
 
 PROGRAM, WORDS, TEXT = described()
-QUICK = Tuning(steps=12, windows=4, every=4, rate=0.2, patience=9)
+QUICK = Tuning(steps=12, windows=4, every=4, rate=0.2, patience=9, faithful=0.0, more=())
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_it_stops_when_held_back_windows_no_longer_improve(installed: Program) -
 
 
 def test_other_numbers_are_tuned_only_when_asked_for(installed: Program) -> None:
-    few = tuned_weights(installed, Tuning())
+    few = tuned_weights(installed, Tuning(more=()))
     more = tuned_weights(installed, Tuning(more=("decoders",)))
     assert set(more) - set(few) == {"layers.0.mlp.decoder", "layers.1.mlp.decoder"}
 

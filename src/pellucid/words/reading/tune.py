@@ -2,10 +2,11 @@
 
 What is tuned are constants of descriptions: the values of labels, what dictionaries miss, the tables of rules. Adam
 follows the cross-entropy of the network on words to the network's own prediction at each position (it varies less from
-text to text than the one token that came next), over the tokens that occur in the *tune* part. In some steps each part
-runs by words only with probability one half, so that its words also stay good for the part alone. Windows held back
-from the gradient say when to stop, and which constants to keep. What is kept on disk after each look at them is enough
-to go on after an interruption, to the same result.
+text to text than the one token that came next), over the tokens that occur in the *tune* part. So that words go on
+describing their parts, it costs what they leave unexplained of them (`anchor`), and in some steps each part runs by
+words only with probability one half. What latents write is tuned along. Windows held back from the gradient say when to
+stop, and which constants to keep. What is kept on disk after each look at them is enough to go on after an
+interruption, to the same result.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class Tuning:
 
     steps: int = 400
     windows: int = 4
-    rate: float = 0.1
+    rate: float = 0.01
     target: Literal["network", "text"] = "network"
     mixed: float = 0.25
-    faithful: float = 0.0
-    more: tuple[More, ...] = ()
+    faithful: float = 2.0
+    more: tuple[More, ...] = ("decoders",)
     held: float = 0.1
     every: int = 50
     patience: int = 3
