@@ -87,6 +87,7 @@ def describe(
     labeller: Annotated[Optional[str], typer.Option(help="the model to ask there")] = None,  # noqa: UP045
     ask: Annotated[int, typer.Option(help="how many latents to ask it about")] = 60,
     max_calls: Annotated[Optional[int], typer.Option(help="requests to send at most")] = None,  # noqa: UP045
+    ray: Annotated[Optional[str], typer.Option(help="local, or HOST:PORT of a Ray cluster to work on")] = None,  # noqa: UP045
 ) -> None:
     """Describe every MLP and head of a language model in words that run, and say what they are worth."""
     from pellucid import describing
@@ -134,17 +135,21 @@ def verify(
 @app.command()
 def show(
     directory: Annotated[Path, typer.Argument(help="what decompile wrote")],
-    part: Annotated[Optional[str], typer.Argument(help="a function, or a unit like f:latents[7]; else all")] = None,  # noqa: UP045
+    part: Annotated[Optional[str], typer.Argument(help="a function, module or unit (f:latents[7]); else all")] = None,  # noqa: UP045
     depth: Annotated[int, typer.Option(help="how many levels to open")] = 2,
 ) -> None:
-    """Print a program as pseudocode, opened level by level, or what is known of a unit."""
+    """Print a program as pseudocode, opened level by level, or what is known of a module or a unit."""
     from pellucid.ir.printing import program_text
     from pellucid.ir.units import parse_unit
+    from pellucid.reports.module_terminal import module_text, modules_called
     from pellucid.reports.unit_terminal import unit_text
 
     program = Program.load(directory)
     if part is not None and part.endswith("]") and part not in program.functions:
         console.print(unit_text(directory, parse_unit(program, part)), soft_wrap=True)
+        return
+    if part is not None and part not in program.functions and modules_called(directory, part):
+        console.print(module_text(directory, part), soft_wrap=True)
         return
     if part is not None:
         program[part]

@@ -20,6 +20,7 @@ from pellucid.words.judged import Judged, JudgedLabel
 FOLDER, INDEX = "units", "index.html"
 TOGETHER = 200
 STYLE = "units.css"
+MODULE_PAGE = "modules/index.html"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def write_unit_pages(
     for number, page in enumerate(pages):
         around = (pages[number - 1] if number else None, pages[number + 1] if number + 1 < len(pages) else None)
         write_page(unit_page(page, around, places, labels, source, judged or {}), folder / page.file)
-    write_page(unit_index(pages, source), folder / INDEX)
+    write_page(unit_index(pages, source, (directory / MODULE_PAGE).is_file()), folder / INDEX)
     return folder / INDEX
 
 
@@ -131,12 +132,12 @@ def unit_page(
     )  # fmt: skip
 
 
-def unit_index(pages: Sequence[Page], source: str) -> str:
-    """The index as HTML: for every site its figures and pages."""
+def unit_index(pages: Sequence[Page], source: str, modules: bool = False) -> str:
+    """The index as HTML: for every site its figures and pages, and a link to the page of modules if there is one."""
     sites = [
         _site(name, [page for page in pages if page.site == name]) for name in dict.fromkeys(p.site for p in pages)
     ]
-    return render("unit_index.html.j2", also=(STYLE,), sites=sites, source=source, score=score)
+    return render("unit_index.html.j2", also=(STYLE,), sites=sites, source=source, score=score, modules=modules)
 
 
 def _site(name: str, pages: Sequence[Page]) -> SiteView:

@@ -139,7 +139,7 @@ def contrast_exams(
     """
     length = min(LENGTH, corpus.ids.shape[1] - 1)
     exams = [
-        exam_of(module.name, corpus.ids, corpus.pieces, one, each=each, length=length, seed=seed)
+        exam_of(module.name, corpus.ids, corpus.pieces, one, each=2 * each, length=length, seed=seed)
         for module, one in zip(modules, active, strict=True)
     ]
     rng = np.random.default_rng(seed)
@@ -147,14 +147,15 @@ def contrast_exams(
 
 
 def _contrast(number: int, exams: Sequence[Exam], own: np.ndarray, each: int, rng: np.random.Generator) -> Exam:
-    shown = [pair for pair in zip(exams[number].samples, exams[number].contexts, strict=True) if pair[0].active]
+    own_pairs = zip(exams[number].samples, exams[number].contexts, strict=True)
+    shown = [pair for pair in own_pairs if pair[0].active][:each]
     others = [
         (sample, context)
         for place, exam in enumerate(exams) if place != number
         for sample, context in zip(exam.samples, exam.contexts, strict=True)
         if sample.active and not own[sample.window, sample.start : sample.stop].any()
     ]  # fmt: skip
-    picked = [others[i] for i in rng.permutation(len(others))[: min(each, len(shown))]]
+    picked = [others[i] for i in rng.permutation(len(others))[: len(shown)]]
     silent = [(Sample(sample.window, sample.start, sample.stop, False, ()), context) for sample, context in picked]
     pairs = [*shown, *silent]
     order = [pairs[i] for i in rng.permutation(len(pairs))]
