@@ -28,7 +28,7 @@ def test_the_parts_share_no_window_and_lose_none():
     parts = split_corpus(tagged, seed=3)
     seen = np.concatenate([part.ids[:, 0] for part in (parts.fit, parts.tune, parts.describe, parts.verify)])
     assert sorted(seen.tolist()) == tagged.ids[:, 0].tolist()
-    assert len(parts.fit) == 60
+    assert len(parts.fit) == 50
     assert len(parts.verify) == 10
     assert len(split_corpus(corpus).tune) == 30
 
