@@ -227,7 +227,7 @@ def judge(outcome: Outcome, rows: dict[str, list[Row]], steps: int) -> None:
     random = float(np.median([row.loss / first.loss for row, first in zip(dealt, plain, strict=True)]))
     outcome.notes.append(
         f"What stands in the way: regions dealt out at random lose as much ({random:.3f} of plain) as those found"
-        f" ({ratio:.3f}). It is the price of two streams of half the width, not of a cut in the wrong place."
+        f" ({ratio:.3f}): two streams of half the width, which do not hear each other, cost that wherever the cut lies."
     )
     outcome.notes.append(TRIED)
 
