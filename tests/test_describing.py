@@ -128,3 +128,17 @@ def test_another_text_or_effort_does_not_go_into_the_same_directory(described, m
 def test_a_text_of_another_vocabulary_is_refused(model, corpus, tmp_path):
     with pytest.raises(BadInput, match="own tokenizer"):
         describe(model, Corpus(corpus.ids % 9, corpus.pieces[:10], 0), output=tmp_path / "out", effort=LITTLE)
+
+
+def test_modules_of_every_level_are_kept_and_shown(described):
+    from pellucid.words.hierarchy.modules import PLACE, read_modules
+
+    program, output, said = described
+    modules = read_modules(output / PLACE)
+    parts = {f"model.layers.{i}.{part}" for i in (0, 1) for part in ("mlp", "self_attn")}
+    assert {module.name for module in modules} >= {program.entry, "model.layers.0", "model.layers.1", *parts}
+    assert any(module.level == "module" for module in modules)
+    page = (output / "modules" / "index.html").read_text()
+    assert page.count('<details class="branch"') == len(modules)
+    assert "../modules/index.html" in (output / "units" / "index.html").read_text()
+    assert any(line.startswith("modules:") for line in said)

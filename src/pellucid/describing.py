@@ -41,15 +41,19 @@ from pellucid.lift.vocabulary import beginning_of, encode_bare, pieces_of
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
 from pellucid.reports import write_report
+from pellucid.reports.module_pages import write_module_page
 from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.verdicts import verify_directory, write_verdicts
-from pellucid.words.described import PLACE, write_units
+from pellucid.words.described import PLACE, DescribedUnit, write_units
 from pellucid.words.gathered import describe_units
 from pellucid.words.heads.capture import capture_heads
 from pellucid.words.heads.fitting import Course, fit_heads
 from pellucid.words.heads.rule import HeadRule
 from pellucid.words.heads.saving import load_heads, save_heads
 from pellucid.words.heads.scene import grammar_of
+from pellucid.words.hierarchy.found import describe_modules
+from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
+from pellucid.words.hierarchy.modules import DescribedModule, read_modules, write_modules
 from pellucid.words.judged import read_judged
 from pellucid.words.labels.clusters import named_clusters
 from pellucid.words.labels.grow import Growth, grow
@@ -145,17 +149,39 @@ def describe(
         program = tuned.program
     say("emit")
     emit(program, output)
-    _recorded(program, [labels[name] for name in names], parts, Path(output), say)
+    _recorded(program, [labels[name] for name in names], parts, Path(output), effort.seed, say)
     return _judged(program, network, parts.verify, Path(output), effort.seed, say)
 
 
-def _recorded(program: Program, labels: Sequence[LabelSet], parts: CorpusParts, output: Path, say: Say) -> None:
-    """Records and pages of all latents, with the labels as they were grown."""
+def _recorded(
+    program: Program, labels: Sequence[LabelSet], parts: CorpusParts, output: Path, seed: int, say: Say
+) -> None:
+    """Records and pages of all latents and modules, with the labels as they were grown."""
     say("units: scores, contexts and links")
     units = tuple(describe_units(program, labels, parts))
+    modules = _modules(program, labels, parts, units, output, seed, say)
     with writing(output):
+        write_module_page(modules, units, output, program.source)
         write_units(units, output / PLACE)
         write_unit_pages(units, output, program.source, read_judged(output / PLACE))
+
+
+def _modules(
+    program: Program,
+    labels: Sequence[LabelSet],
+    parts: CorpusParts,
+    units: Sequence[DescribedUnit],
+    output: Path,
+    seed: int,
+    say: Say,
+) -> tuple[DescribedModule, ...]:
+    """The modules at every level, named and tested; those that are kept are read again."""
+    file = output / MODULES_PLACE
+    if not file.is_file():
+        told = describe_modules(program, labels, parts, units, seed=seed, report=lambda site: say(f"modules: {site}"))
+        with writing(output):
+            write_modules(told, file)
+    return read_modules(file)
 
 
 def _judged(program: Program, network: Network, held: Corpus, output: Path, seed: int, say: Say) -> Program:
