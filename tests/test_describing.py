@@ -82,7 +82,7 @@ def test_all_that_was_found_is_in_files(described):
     assert {path.name for path in output.iterdir()} >= {"program.py", "program.json", "weights.safetensors", "words"}
 
 
-def test_every_latent_has_a_record_a_page_and_is_shown(described):
+def test_every_latent_and_head_has_a_record_a_page_and_is_shown(described):
     from typer.testing import CliRunner
 
     from pellucid.cli import app
@@ -90,7 +90,12 @@ def test_every_latent_has_a_record_a_page_and_is_shown(described):
 
     _program, output, _ = described
     units = read_units(output / PLACE)
-    assert len(units) == 2 * LITTLE.recipe.latents
+    assert len(units) == 2 * LITTLE.recipe.latents + 2 * 2
+    heads = [unit for unit in units if unit.kind == "rule"]
+    assert [unit.name for unit in heads] == [f"model.layers.{i}.self_attn:heads[{j}]" for i in (0, 1) for j in (0, 1)]
+    assert all(np.isfinite([unit.r, unit.shuffled]).all() and unit.contexts for unit in heads)
+    assert all(unit.incoming for unit in heads[2:])
+    assert all(unit.outgoing for unit in heads)
     assert all(unit.label is not None for unit in units)
     pages = [path.read_text() for path in (output / "units").iterdir()]
     assert all(any(f'id="u{unit.index}"' in page and unit.site in page for page in pages) for unit in units)
@@ -98,6 +103,9 @@ def test_every_latent_has_a_record_a_page_and_is_shown(described):
     shown = CliRunner().invoke(app, ["show", str(output), units[3].name])
     assert (shown.exit_code, units[3].name in shown.output) == (0, True)
     assert "where it is highest" in shown.output or "active on 0" in shown.output
+    shown = CliRunner().invoke(app, ["show", str(output), heads[3].name])
+    assert (shown.exit_code, heads[3].name in shown.output) == (0, True)
+    assert "where it looks hardest" in shown.output
 
 
 def test_the_emitted_file_was_run_exactly_and_on_words(described):
@@ -142,3 +150,15 @@ def test_modules_of_every_level_are_kept_and_shown(described):
     assert page.count('<details class="branch"') == len(modules)
     assert "../modules/index.html" in (output / "units" / "index.html").read_text()
     assert any(line.startswith("modules:") for line in said)
+
+
+def test_only_what_is_asked_for_is_described(model, corpus, tmp_path):
+    effort = replace(LITTLE, only=("*.1.mlp", "*.0.self_attn"))
+    program = describe(model, corpus, output=tmp_path / "out", effort=effort)
+    worded = {name for name, function in program.functions.items() if len(function.readings) > 1}
+    assert worded == {"model.layers.1.mlp.dictionary", "model.layers.1.mlp.missed", "model.layers.0.self_attn"}
+    with pytest.raises(BadInput, match="fits no MLP and no attention function"):
+        describe(model, corpus, output=tmp_path / "none", effort=replace(LITTLE, only=("*.7.mlp",)))
+    assert not (tmp_path / "none").exists()
+    bare = describe(model, corpus, output=tmp_path / "bare", effort=replace(LITTLE, only=("*.1.mlp",), tuning=None))
+    assert not any(name.endswith(".rule") for name in bare.functions)

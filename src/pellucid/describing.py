@@ -51,6 +51,7 @@ from pellucid.words.heads.fitting import Course, fit_heads
 from pellucid.words.heads.rule import HeadRule
 from pellucid.words.heads.saving import load_heads, save_heads
 from pellucid.words.heads.scene import grammar_of
+from pellucid.words.heads.units import head_units
 from pellucid.words.hierarchy.found import describe_modules
 from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.hierarchy.modules import DescribedModule, read_modules, write_modules
@@ -149,16 +150,22 @@ def describe(
         program = tuned.program
     say("emit")
     emit(program, output)
-    _recorded(program, [labels[name] for name in names], parts, Path(output), effort.seed, say)
+    _recorded(program, [labels[name] for name in names], rules, parts, Path(output), effort.seed, say)
     return _judged(program, network, parts.verify, Path(output), effort.seed, say)
 
 
 def _recorded(
-    program: Program, labels: Sequence[LabelSet], parts: CorpusParts, output: Path, seed: int, say: Say
+    program: Program,
+    labels: Sequence[LabelSet],
+    rules: Sequence[HeadRule],
+    parts: CorpusParts,
+    output: Path,
+    seed: int,
+    say: Say,
 ) -> None:
-    """Records and pages of all latents and modules, with the labels as they were grown."""
+    """Records and pages of units and modules, with labels as they were grown and rules as they were fitted."""
     say("units: scores, contexts and links")
-    units = tuple(describe_units(program, labels, parts))
+    units = (*describe_units(program, labels, parts), *head_units(program, rules, parts))
     modules = _modules(program, labels, parts, units, output, seed, say)
     with writing(output):
         write_module_page(modules, units, output, program.source)

@@ -74,8 +74,8 @@ HEAD = Terms(
     "In a box: the token that looks. Colour: how much of its weight the head puts on a token from there, the full"
     " colour the head's most; what is missing to 1 lies on beginning tokens, on tokens with less than 0.01 and on those"
     " that are not shown. Underlined: the rule says so (more than half of its largest weight). Bold: the token with"
-    " most weight. Point at a token for numbers. r compares the weights with those of the whole rule over pairs of tokens;"
-    " the label shows the numbers of the rule that tell most.",
+    " most weight. Point at a token for numbers. r compares the weights with those of the whole rule over pairs of"
+    " tokens; the label shows the numbers of the rule that tell most.",
 )
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from pellucid.ir.graph import Block, Node, Ref, Weight, refs
 from pellucid.ir.program import Program
-from pellucid.ir.units import Site, sites
+from pellucid.ir.units import KINDS, Site, sites
 from pellucid.words.described import Link
 from pellucid.words.links import STRONGEST, Links, gains_before, read_by, strongest_links, whole_of, written_by
 
@@ -54,11 +54,9 @@ def _lengths(
 
 def head_links(program: Program, count: int = STRONGEST) -> Mapping[Site, Links]:
     """The strongest links of heads with the latents of dictionaries, by site; none of forms that are not known."""
-    if not any(function.kind == "attention" for function in program.functions.values()):
-        return {}
     latents = sites(program, "latents") if any(f.kind == "dictionary" for f in program.functions.values()) else ()
     found = {}
-    for site in sites(program, "heads"):
+    for site in head_sites(program):
         circuit = circuit_of(program, site)
         if circuit is None:
             continue
@@ -67,6 +65,11 @@ def head_links(program: Program, count: int = STRONGEST) -> Mapping[Site, Links]
         read = [(one, circuit.read(table)) for one in after if (table := read_by(program, one)) is not None]
         found[site] = Links(*(_links(sides, site.units, count) for sides in (written, read)))
     return found
+
+
+def head_sites(program: Program) -> tuple[Site, ...]:
+    """The sites of heads, none where a program has none."""
+    return tuple(site for function in program.functions.values() for site in KINDS["heads"](program, function))
 
 
 def circuit_of(program: Program, site: Site) -> Circuit | None:

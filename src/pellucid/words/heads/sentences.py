@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from pellucid.errors import BadInput
 from pellucid.words.heads.aspects import ASPECTS, Shares
@@ -45,6 +45,15 @@ WEIGHT = 0.1
 
 WORDS, TELLING_WORD = 3, 0.01
 """So many words are said at most, each of which tells so many nats."""
+
+TELLING_NUMBER = 0.005
+"""Nats that a number of a rule must tell to be said."""
+
+ONE_HOLDS = ("token", "before", "place", "nth")
+"""Kinds of features of which every key has one."""
+
+LEAST = 0.05
+"""A number below this would be said to be 0."""
 
 EQUALLY = 0.8
 """A name is taken back when another head puts this much of the named head's share on the same aspect."""
@@ -138,36 +147,78 @@ def _alone(shares: Float[np.ndarray, " heads"], head: int) -> bool:
 
 
 def rule_lines(
-    rule: HeadRule, pieces: Sequence[str], ids: Int[np.ndarray, "windows context"], most: int = 12
+    rule: HeadRule,
+    pieces: Sequence[str],
+    ids: Int[np.ndarray, "windows context"],
+    most: int = 12,
+    other: Float[torch.Tensor, "windows query key"] | None = None,
 ) -> tuple[str, ...]:
-    """The numbers that decide most about where a head looks, one a line.
+    """The numbers that decide most about where a head looks, one a line, above the mean of their alternatives.
 
-    An entry counts by its size, less the mean of its row, and by how often its features occur in `ids`.
+    A number counts by itself times how much more often the rule looks at what it speaks of than another look does: what
+    it adds to the score that the rule finds, in nats. Summed over all numbers that is, beside a look at every key
+    alike, the divergence of the two looks, taken both ways.
+
+    Args:
+        ids: what features are counted on.
+        most: lines.
+        other: the look that the rule is told apart from; every key alike where there is none.
     """
-    heads = Heads.of([rule])
-    scene = scene_of(rule.grammar, torch.from_numpy(np.asarray(ids, dtype=np.int64)))
-    query, key = (features[:, 0].mean((0, 1)).numpy() for features in heads.features(scene))
+    given = torch.from_numpy(np.asarray(ids, dtype=np.int64))
+    own = Heads.of([rule]).pattern(given)[:, 0]
+    less, more = (_spoken(rule, given, look) for look in (_alike(own) if other is None else other, own))
     edges = rule.grammar.offsets
-    near = np.bincount(scene.bucket[0, -1].numpy(), minlength=len(edges)) / scene.bucket.shape[-1]
-    related = scene.relations.mean((0, 1, 3)).numpy()
     queries, keys = _labels(rule, pieces, ids)
     distances = [_distance(edges, i) for i in range(len(edges))]
     sides = {
-        "pairs": (queries, keys, query, key),
-        "query_offsets": (queries, distances, query, near),
-        "key_offsets": (keys, distances, key, near),
-        "relations": (queries, [f"looks at {name}" for name in RELATIONS], query, related),
+        "pairs": (queries, keys),
+        "query_offsets": (queries, distances),
+        "key_offsets": (keys, distances),
+        "relations": (queries, [f"looks at {name}" for name in RELATIONS]),
     }
     found: list[tuple[float, str]] = []
-    for name, (left, right, often, seen) in sides.items():
-        table = rule.tables[name] - (rule.tables[name] @ seen / max(seen.sum(), 1e-9))[:, None]
-        worth = np.abs(table) * np.sqrt(often[:, None] * seen)
-        worth[rule.tables[name] == 0] = 0
+    for name, (left, right) in sides.items():
+        table = _above_mean(rule, name, less[name])
+        worth = table * (more[name] - less[name])
         for i in np.argsort(-worth, axis=None, kind="stable")[:most]:
             row, column = divmod(int(i), table.shape[1])
-            if worth[row, column] > 0:
+            if worth[row, column] >= TELLING_NUMBER and abs(table[row, column]) >= LEAST:
                 found.append((worth[row, column], f"{left[row]} {right[column]}: {table[row, column]:+.1f}".strip()))
     return tuple(line for _, line in sorted(found, key=lambda item: -item[0])[:most])
+
+
+def _above_mean(rule: HeadRule, name: str, often: Float[np.ndarray, "left right"]) -> Float[np.ndarray, "left right"]:
+    """The numbers of a table less the mean of their alternatives: one cluster holds of a key, and one distance."""
+    table = rule.tables[name].astype(np.float64)
+    blocks = {"pairs": [rule.grammar.key_slots[slot] for slot in ONE_HOLDS], "relations": []}
+    for block in blocks.get(name, [slice(None)]):
+        total = np.maximum(often[:, block].sum(axis=1, keepdims=True), 1e-9)
+        table[:, block] -= (table[:, block] * often[:, block]).sum(axis=1, keepdims=True) / total
+    return table
+
+
+def _alike(look: Float[torch.Tensor, "windows query key"]) -> Float[torch.Tensor, "windows query key"]:
+    """The look at every key alike that is not later."""
+    even = torch.ones_like(look).tril()
+    return even / even.sum(-1, keepdim=True)
+
+
+def _spoken(
+    rule: HeadRule, ids: Int[torch.Tensor, "windows context"], look: Float[torch.Tensor, "windows query key"]
+) -> dict[str, Float[np.ndarray, "left right"]]:
+    """How often each number of a rule speaks of what is looked at, for each query."""
+    scene = scene_of(rule.grammar, ids)
+    query, key = (features[:, 0] for features in Heads.of([rule]).features(scene))
+    buckets = torch.zeros(*look.shape[:2], len(rule.grammar.offsets))
+    from_query = buckets.scatter_add(2, scene.bucket, look)
+    at_key = buckets.scatter_add(2, scene.bucket.transpose(1, 2), look.transpose(1, 2))
+    sums = {
+        "pairs": torch.einsum("wqr,wqk,wkc->rc", query, look, key),
+        "query_offsets": torch.einsum("wqr,wqb->rb", query, from_query),
+        "key_offsets": torch.einsum("wkc,wkb->cb", key, at_key),
+        "relations": torch.einsum("wqr,wql->rl", query, torch.einsum("wqk,wqlk->wql", look, scene.relations)),
+    }
+    return {name: table.numpy() / ids.numel() for name, table in sums.items()}
 
 
 def _labels(
@@ -175,7 +226,8 @@ def _labels(
 ) -> tuple[list[str], list[str]]:
     """How each feature of a query and of a key is said."""
     counts = np.bincount(ids.ravel(), minlength=len(pieces))
-    sets = [[_set(rule.clusters[d] == c, pieces, counts) for c in range(rule.grammar.clusters)] for d in range(4)]
+    often = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    sets = [[_set(often[rule.clusters[d, often] == c], pieces) for c in range(rule.grammar.clusters)] for d in range(4)]
     places = [f"{least} or more tokens into a sentence" for least in PLACES]
     queries = ["", *(f"from {s}" for s in sets[0]), *(f"after {s}" for s in sets[1]), *(f"from {p}" for p in places)]
     nth = [f"looks at place {n}" for n in range(NTH - 1)] + ["looks at later places"]
@@ -191,10 +243,9 @@ def _labels(
     return queries, keys
 
 
-def _set(holds: Bool[np.ndarray, " vocabulary"], pieces: Sequence[str], counts: Int[np.ndarray, " vocabulary"]) -> str:
+def _set(members: Int[np.ndarray, " members"], pieces: Sequence[str]) -> str:
     """The most frequent members of a cluster, and how many more occur."""
-    members = [int(i) for i in np.argsort(-np.where(holds, counts, 0), kind="stable") if holds[i] and counts[i]]
-    shown = ", ".join(json.dumps(pieces[i], ensure_ascii=False) for i in members[:4])
+    shown = ", ".join(json.dumps(pieces[i], ensure_ascii=False) for i in members[:4].tolist())
     return f"{{{shown}{f' and {len(members) - 4} more' if len(members) > 4 else ''}}}"
 
 

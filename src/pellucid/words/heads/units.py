@@ -19,10 +19,10 @@ from jaxtyping import Float, Int
 from pellucid.data.corpus import Corpus, CorpusParts
 from pellucid.errors import BadInput
 from pellucid.ir.program import Program
-from pellucid.ir.units import Unit, sites
+from pellucid.ir.units import Unit
 from pellucid.words.described import DescribedUnit, How, Stretch
 from pellucid.words.heads.aspects import shares_of
-from pellucid.words.heads.circuits import head_links
+from pellucid.words.heads.circuits import head_links, head_sites
 from pellucid.words.heads.correlation import correlation
 from pellucid.words.heads.looking import looks_of, ruled_looks, telling
 from pellucid.words.heads.rule import HeadRule, Heads
@@ -74,16 +74,17 @@ def head_units(
     """The heads of a program that have rules, with labels, scores, contexts and links, in the order of the program.
 
     Args:
-        rules: of heads; none gives no records.
+        rules: of heads. Where the parts of heads are mixed before a function's last matrix reads them, heads cannot be
+            told apart as units and get no record.
         parts: contexts are taken from *describe*, scores from *verify*.
         top: contexts in which a head looks hardest; `random` such that are drawn with `seed`.
 
     Raises:
         BadInput: the program takes more than ids, or a rule is of a head that it has not.
     """
-    if not rules:
-        return
     units = _named(program, rules)
+    if not units:
+        return
     heads = Heads.of([rule for _, rule in units])
     labels = head_labels(heads, parts.describe, seed)
     scores = correlation(program, heads, parts.verify, seed=seed)
@@ -105,13 +106,20 @@ def head_units(
 def head_labels(heads: Heads, corpus: Corpus, seed: int = 0) -> tuple[str, ...]:
     """What rules say, in words: a sentence on where they look, and a line for each of the numbers that tell most.
 
+    Numbers are those that set a rule apart from what all heads look at on average; what all do would fill every label.
+    Beginning tokens are no words that a head favours: the sentence has its own way to say that it looks there.
+
     Raises:
         BadInput: the corpus is of another vocabulary.
     """
     shares = shares_of(ruled_looks(heads, corpus, SHARED, seed), heads.grammar, corpus.pieces)
+    if corpus.beginning is not None:
+        shares.tokens[:, corpus.beginning] = 0.0
     texts = describe_heads(heads.names, corpus.pieces, shares, shares)
+    ids = corpus.ids[:READ]
+    others = heads.pattern(torch.from_numpy(ids.astype(np.int64))).mean(1) if len(heads.names) > 1 else None
     return tuple(
-        _bounded(text.sentence, rule_lines(rule, corpus.pieces, corpus.ids[:READ], LINES))
+        _bounded(text.sentence, rule_lines(rule, corpus.pieces, ids, LINES, others))
         for text, rule in zip(texts, heads.rules(), strict=True)
     )
 
@@ -128,14 +136,15 @@ def _bounded(sentence: str, lines: Sequence[str]) -> str:
 
 def _named(program: Program, rules: Sequence[HeadRule]) -> list[tuple[Unit, HeadRule]]:
     by_name = {(rule.function, rule.head): rule for rule in rules}
-    units = [site[index] for site in sites(program, "heads") for index in range(site.units)]
-    found = [(unit, by_name[at]) for unit in units if (at := (unit.site.function, unit.index)) in by_name]
-    if len(found) < len(rules):
-        known = {(unit.site.function, unit.index) for unit in units}
-        missing = next((at for at in by_name if at not in known), None)
-        said = "a head has two" if missing is None else f"{missing[0]} has no head {missing[1]}"
-        raise BadInput(f"rules of heads: {said}; use the rules of this program, one for each head")
-    return found
+    if len(by_name) < len(rules):
+        raise BadInput("rules of heads: a head has two; give one for each")
+    found = head_sites(program)
+    counts = {site.function: site.units for site in found}
+    for function, head in by_name:
+        if function not in program.functions or head >= counts.get(function, head + 1):
+            raise BadInput(f"rules of heads: there is no head {head} of {function}; use the rules of this program")
+    units = [site[index] for site in found for index in range(site.units)]
+    return [(unit, by_name[at]) for unit in units if (at := (unit.site.function, unit.index)) in by_name]
 
 
 def _drawn(
