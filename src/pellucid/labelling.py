@@ -24,21 +24,37 @@ from pellucid.data.activations.store import Store
 from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
 from pellucid.describing import FOLDER
 from pellucid.errors import BadInput
+from pellucid.fanout import HERE, Fan
 from pellucid.ir.directory import replaced, writing
 from pellucid.ir.program import Program
-from pellucid.ir.units import Unit, sites
+from pellucid.ir.units import Unit, parse_site, sites
 from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.words.described import PLACE, UNITS, read_units
 from pellucid.words.explain.asking import Asker
 from pellucid.words.explain.endpoint import endpoint_from_environment
+from pellucid.words.explain.evidence import Evidence
 from pellucid.words.explain.explaining import Explanation, cost_of, explain, explain_questions
 from pellucid.words.explain.stored import stored_evidence
+from pellucid.words.gathered import acts_of
+from pellucid.words.hierarchy.asked import (
+    ExplainedModule,
+    contrast_exams,
+    interface_evidence,
+    judged_names,
+    module_evidence,
+)
+from pellucid.words.hierarchy.detection import strong
+from pellucid.words.hierarchy.dictionary import sizes_of, written_by
+from pellucid.words.hierarchy.modules import MODULE, DescribedModule, children_of, read_modules
+from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.judged import MAKER, JudgedLabel, Score, ScoreKind, read_judged, replacing, write_judged
 from pellucid.words.labels.labelset import LabelSet, load_labels
+from pellucid.words.scores.asked import classify
 from pellucid.words.scores.exams import Exam
 from pellucid.words.scores.judging import asked_scores, doings, exams_of, judging_questions, run_scores
 
 EXPLANATIONS = "explanations.jsonl"
+MODULES = "modules-explained.jsonl"
 EACH = 5
 """Active contexts of an exam, and as many silent ones."""
 
@@ -65,6 +81,7 @@ def explain_latents(
     how: Sequence[ScoreKind] = ("detection", "fuzzing"),
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    fan: Fan = HERE,
 ) -> tuple[JudgedLabel, ...]:
     """Ask an endpoint what latents of a described program stand for, and what its labels are worth.
 
@@ -76,6 +93,7 @@ def explain_latents(
         count: latents, drawn among those that are active.
         how: the exams that labels are judged by; none for labels without scores.
         seed: of the split and of the draw.
+        fan: what activations are captured on; calls are sent from here, so that pace and cap are those of the whole.
 
     Returns:
         The labels of the endpoint, with their scores; missing ones say why.
@@ -87,7 +105,7 @@ def explain_latents(
     place = Path(output) / FOLDER
     parts = split_corpus(corpus, seed)
     say("capture: what latents do on the windows that are shown")
-    store = capture(program, parts.describe, sites(program, "latents"), place / "activations")
+    store = capture(program, parts.describe, sites(program, "latents"), place / "activations", fan=fan)
     units = _drawn(store, program, count, seed)
     evidence = list(stored_evidence(program, parts.describe, store, units))
     exams = exams_of(parts.verify, doings(program, parts.verify, units), each=EACH, seed=seed)
@@ -100,6 +118,69 @@ def explain_latents(
     labels = tuple(_label(asker, one, some) for one, some in zip(found, scores, strict=True))
     _recorded((*_trees(program, parts, place, units, exams, seed), *labels), Path(output), program.source)
     return labels
+
+
+def explain_modules(
+    program: Program,
+    corpus: Corpus,
+    output: str | PathLike[str],
+    asker: Asker,
+    *,
+    count: int = 24,
+    windows: int = 64,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[ExplainedModule, ...]:
+    """Ask an endpoint for names of modules and interfaces, from the descriptions of their children.
+
+    Args:
+        program: what `describe` returned.
+        corpus: the corpus it was described with.
+        output: the directory of the description.
+        asker: an endpoint that has answered, with its cap on calls.
+        count: modules, of each MLP equally many, those that write most.
+        windows: of *verify*, in which contexts are looked for that tell a module from its siblings.
+        seed: of the split and of the exams.
+
+    Returns:
+        What is said of modules, then of interfaces; a name that fits several is taken back, missing ones say why.
+
+    Raises:
+        BadInput: the directory holds no modules.
+    """
+    say = progress or (lambda stage: None)
+    place = Path(output) / FOLDER
+    modules, units = read_modules(Path(output) / MODULES_PLACE), read_units(Path(output) / PLACE)
+    sets = _largest(modules, count)
+    chosen = [module for own in sets for module in own]
+    evidence: list[Evidence] = [*module_evidence(modules, chosen, units), *interface_evidence(modules, units)]
+    held = split_corpus(corpus, seed).verify.rows(slice(0, windows))
+    exams = [exam for own in sets for exam in contrast_exams(own, held, _doing(program, own, held), seed=seed)]
+    say(f"ask: {cost_of(asker, explain_questions(evidence))}, and as many again to test names")
+    found = explain(asker, evidence)
+    told = [None if one.label is None else f"{one.name}: {one.label}" for one in found[: len(chosen)]]
+    scores = classify(asker, "detection", told, exams)
+    explained = judged_names(found, [*scores, *[None] * (len(found) - len(chosen))])
+    with writing(output), replaced(place / MODULES) as scratch:
+        scratch.write_text("".join(json.dumps(dataclasses.asdict(one)) + "\n" for one in explained), encoding="utf-8")
+    return explained
+
+
+def _largest(modules: Sequence[DescribedModule], count: int) -> list[list[DescribedModule]]:
+    """The modules of each MLP that write most, equally many of each, `count` in all."""
+    parents = list(dict.fromkeys(module.parent for module in modules if module.level == MODULE))
+    most = -(-count // max(len(parents), 1))
+    return [sorted(children_of(modules, parent), key=lambda one: -one.share)[:most] for parent in parents]
+
+
+def _doing(
+    program: Program, modules: Sequence[DescribedModule], corpus: Corpus
+) -> Float[np.ndarray, "modules windows context"]:
+    """How far modules of one site are above their resting level."""
+    site = parse_site(program, modules[0].site)
+    members = np.array([np.isin(np.arange(site.units), module.units) for module in modules])
+    acts = acts_of(program, site, corpus)
+    return np.array([*map(strong, written_by(acts, members, sizes_of(program, site), corpus.ids.shape))])
 
 
 def incomplete(labels: Sequence[JudgedLabel]) -> int:
