@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from jaxtyping import Float, Int
 
 from pellucid.data.corpus import Corpus
 from pellucid.errors import BadInput
+from pellucid.fanout import HERE, Fan
 from pellucid.ir.interpret import Values, run_functions
 from pellucid.ir.program import Program
 
 Side = Float[np.ndarray, "_ _"]
+_Found: TypeAlias = dict[str, tuple[Side, Side]]
 LARGEST = 65_504.0
 """Half precision ends here."""
 
@@ -58,7 +61,12 @@ class Pairs:
 
 
 def capture_pairs(
-    program: Program, functions: Sequence[str], corpus: Corpus, directory: Path | None = None, windows: int = 8
+    program: Program,
+    functions: Sequence[str],
+    corpus: Corpus,
+    directory: Path | None = None,
+    windows: int = 8,
+    fan: Fan = HERE,
 ) -> Mapping[str, Pairs]:
     """Inputs and outputs of functions over a corpus, in the order of its positions, without the first of each window.
 
@@ -66,6 +74,7 @@ def capture_pairs(
         functions: names of functions of one input and one output, both float of [batch, position, width].
         directory: where the arrays are kept; None keeps them in memory.
         windows: how many windows run at a time.
+        fan: what they run on.
 
     Raises:
         BadInput: no such function, one of another signature, or values that half precision cannot hold.
@@ -74,16 +83,25 @@ def capture_pairs(
     kept = len(corpus) * (corpus.ids.shape[1] - 1)
     sides = {name: [_new(directory, name, side, (kept, w)) for side, w in enumerate(ws)] for name, ws in wanted.items()}
     start = 0
-    for batch in corpus.batches(windows):
-        stop = start + len(batch) * (batch.shape[1] - 1)
-
-        def watch(name: str, given: Values, made: Values, start: int = start, stop: int = stop) -> None:
-            for side, values in zip(sides.get(name, ()), (given[0], made[0]), strict=False):
-                side[start:stop] = _half(name, values[:, 1:])
-
-        run_functions(program, [batch], watch=watch)
-        start = stop
+    for found in fan(_pairs_of, (program, tuple(wanted)), corpus.batches(windows)):
+        for name, both in found.items():
+            for side, values in zip(sides[name], both, strict=True):
+                side[start : start + len(values)] = values
+        start += windows * (corpus.ids.shape[1] - 1)
     return {name: Pairs(*both) for name, both in sides.items()}
+
+
+def _pairs_of(shared: tuple[Program, tuple[str, ...]], ids: Int[torch.Tensor, "windows context"]) -> _Found:
+    """Both sides of functions on some windows."""
+    program, names = shared
+    found: dict[str, tuple[Side, Side]] = {}
+
+    def watch(name: str, given: Values, made: Values) -> None:
+        if name in names:
+            found[name] = (_half(name, given[0][:, 1:]), _half(name, made[0][:, 1:]))
+
+    run_functions(program, [ids], watch=watch)
+    return found
 
 
 def signature(program: Program, name: str) -> tuple[int, int]:

@@ -38,6 +38,7 @@ from pellucid.data.activations.summary import Summary, keys_of, nothing_seen
 from pellucid.data.activations.tables import contexts_table, sampled_places, units_table
 from pellucid.data.corpus import Corpus
 from pellucid.errors import BadInput, CannotRun
+from pellucid.fanout import HERE, Fan
 from pellucid.ir.program import Program
 from pellucid.ir.units import Site
 
@@ -51,6 +52,7 @@ def capture(
     directory: str | PathLike[str],
     wanted: Wanted | None = None,
     progress: Callable[[int, int], None] | None = None,
+    fan: Fan = HERE,
 ) -> Store:
     """The activations of sites over a corpus, summed up in a directory; goes on with what a killed run left there.
 
@@ -59,6 +61,7 @@ def capture(
         directory: new, empty, or of the same capture: the same model, corpus, sites and options.
         wanted: what is kept of every unit.
         progress: called after each shard with the windows done and all windows.
+        fan: what shards are taken on; their number and order are always the same, and so is the store.
 
     Raises:
         BadInput: the corpus is of another vocabulary or shorter than the context, no sites are given or one has no
@@ -74,8 +77,8 @@ def capture(
     if not manifest.complete:
         with _explained(place, manifest):
             running = _state(place, manifest)
-        while manifest.done < manifest.shards:
-            later, rows = one_shard(program, corpus, manifest.sites, wanted, manifest.done, running)
+        left = range(manifest.done, manifest.shards)
+        for later, rows in fan(_shard, (program, corpus, manifest.sites, wanted, running), left):
             running.merge(later)
             with _explained(place, manifest):
                 manifest = _kept(place, manifest, running, rows)
@@ -87,6 +90,12 @@ def capture(
             write_manifest(place, manifest)
     _remove(place, "state-*", "sample-*", "*.part")
     return Store(place, manifest)
+
+
+def _shard(shared: tuple[Program, Corpus, tuple[Site, ...], Wanted, Summary], shard: int) -> tuple[Summary, list[Rows]]:
+    """A shard, after what is known when it is taken: here all before it, in another process less of it."""
+    program, corpus, sites, wanted, before = shared
+    return one_shard(program, corpus, sites, wanted, shard, before)
 
 
 def one_shard(

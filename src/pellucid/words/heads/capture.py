@@ -7,7 +7,7 @@ token and by the token before: from these averages tokens are dealt into cluster
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Float16, Int
 
 from pellucid.data.corpus import Corpus
+from pellucid.fanout import HERE, Fan
 from pellucid.ir.program import Program
-from pellucid.words.heads.opened import Attended, open_program
+from pellucid.words.heads.opened import Attended, OpenedProgram, open_program
 
 WINDOWS = 8
 """Windows that run at the same time."""
@@ -60,19 +61,34 @@ class Captured:
         """Function and number of every head, in order."""
         return tuple((function, head) for function, seen in self.patterns.items() for head in range(seen.shape[1]))
 
+    def of(self, function: str) -> Captured:
+        """What was seen of one function."""
+        return Captured(
+            self.ids, self.queries, {function: self.patterns[function]}, {function: self.dealt[function]}
+        )  # fmt: skip
+
     def pattern(self, windows: Int[np.ndarray, " chosen"]) -> Float[torch.Tensor, "windows heads query key"]:
         """Real patterns of all heads, in the order of `names`."""
         return torch.cat([torch.from_numpy(seen[windows]).float() for seen in self.patterns.values()], dim=1)
 
 
-def capture_heads(program: Program, corpus: Corpus, queries: int = 64, seed: int = 0) -> Captured:
+def capture_heads(
+    program: Program,
+    corpus: Corpus,
+    functions: Collection[str] | None = None,
+    queries: int = 64,
+    seed: int = 0,
+    fan: Fan = HERE,
+) -> Captured:
     """Run a program over a corpus and keep what its heads do.
 
     Args:
         program: a language model over ids.
         corpus: windows; memory is windows × heads × queries × context × 2 bytes.
+        functions: attention functions to keep; None for all.
         queries: positions kept of each window.
         seed: of the draw.
+        fan: what it runs on.
 
     Raises:
         BadInput: the program takes more than ids or has no attention.
@@ -83,29 +99,49 @@ def capture_heads(program: Program, corpus: Corpus, queries: int = 64, seed: int
     drawn = rng.permuted(np.tile(np.arange(1, context), (len(corpus), 1)), axis=1)[:, :queries]
     rows = np.sort(drawn, axis=1)
     sums = _Sums(corpus)
-    patterns: dict[str, list[np.ndarray]] = {function: [] for function in opened.functions}
-    done = 0
-    for ids in corpus.batches(WINDOWS):
-        chosen = torch.from_numpy(rows[done : done + len(ids)])
-
-        def hook(
-            function: str, given: Attended, ids: torch.Tensor = ids, chosen: torch.Tensor = chosen
-        ) -> torch.Tensor:
-            sums.add(function, given, ids)
-            pattern = given.pattern()
-            kept = pattern.gather(2, chosen[:, None, :, None].expand(-1, pattern.shape[1], -1, context))
-            patterns[function].append(kept.half().numpy())
-            return given.mixed(pattern)
-
-        with torch.no_grad():
-            opened.run(ids, hook)
-        done += len(ids)
+    patterns: dict[str, list[np.ndarray]] = {
+        function: [] for function in opened.functions if functions is None or function in functions
+    }
+    chosen = (torch.from_numpy(rows[start : start + WINDOWS]) for start in range(0, len(rows), WINDOWS))
+    for seen in fan(_seen, opened, zip(corpus.batches(WINDOWS), chosen, strict=True)):
+        for function in patterns:
+            sums.add(function, seen[function])
+            patterns[function].append(seen[function].pattern)
     return Captured(
         corpus.ids,
         rows,
         {function: np.concatenate(parts) for function, parts in patterns.items()},
-        {function: sums.means(function) for function in opened.functions},
+        {function: sums.means(function) for function in patterns},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What one attention does on some windows: queries, keys (of all heads), and patterns from the queries drawn."""
+
+    ids: Int[torch.Tensor, "windows context"]
+    queries: Float[torch.Tensor, "windows heads query feature"]
+    keys: Float[torch.Tensor, "windows key_heads key feature"]
+    pattern: Float16[np.ndarray, "windows heads drawn key"]
+
+
+def _seen(
+    opened: OpenedProgram, given: tuple[Int[torch.Tensor, "windows context"], Int[torch.Tensor, "windows drawn"]]
+) -> dict[str, _Seen]:
+    """What each attention function does on some windows."""
+    ids, drawn = given
+    found: dict[str, _Seen] = {}
+
+    def hook(function: str, attended: Attended) -> Float[torch.Tensor, "windows heads query value"]:
+        pattern = attended.pattern()
+        rows = drawn[:, None, :, None].expand(-1, pattern.shape[1], -1, pattern.shape[3])
+        kept = pattern.gather(2, rows).half().numpy()
+        found[function] = _Seen(ids, attended.still_q.clone(), attended.still_k.clone(), kept)
+        return attended.mixed(pattern)
+
+    with torch.no_grad():
+        opened.run(ids, hook)
+    return found
 
 
 class _Sums:
@@ -122,12 +158,13 @@ class _Sums:
             for ids in (corpus.ids[:, 1:], corpus.ids[:, :-1])
         ]
 
-    def add(self, function: str, given: Attended, ids: torch.Tensor) -> None:
+    def add(self, function: str, seen: _Seen) -> None:
         """Take in what one attention was given on some windows."""
-        own, before = self._place[ids[:, 1:]].ravel(), self._place[ids[:, :-1]].ravel()
+        own, before = self._place[seen.ids[:, 1:]].ravel(), self._place[seen.ids[:, :-1]].ravel()
+        shared = seen.queries.shape[1] // seen.keys.shape[1]
         sums = self._sums.setdefault(function, [])
         spread = self._spread.setdefault(function, [])
-        for i, values in enumerate((given.still_q, given.still_k.repeat_interleave(given.shared, 1))):
+        for i, values in enumerate((seen.queries, seen.keys.repeat_interleave(shared, 1))):
             flat = values[:, :, 1:].permute(0, 2, 1, 3).reshape(-1, values.shape[1], values.shape[3])
             if len(spread) < 2:
                 sums += [torch.zeros(len(self._tokens), *flat.shape[1:]) for _ in range(2)]

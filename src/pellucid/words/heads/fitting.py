@@ -1,4 +1,4 @@
-"""Fitting rules to what heads really do: all heads of a network at once.
+"""Fitting rules to what heads really do: all heads of a function at once.
 
 The tables start at 0 and follow the gradient of the divergence KL(real ‖ rule) on queries of the *fit* part, by Adam
 with a rate that falls to 0 along a cosine; a small pull to 0 keeps entries that nothing speaks for at 0. The order of
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from pellucid.fanout import HERE, Fan
 from pellucid.words.heads.capture import Captured
 from pellucid.words.heads.clusters import deal_tokens
 from pellucid.words.heads.rule import TERMS, Heads, Tables, table_shapes, term_masks
@@ -63,9 +64,23 @@ FITTING = Course()
 
 
 def fit_heads(
-    captured: Captured, grammar: Grammar, course: Course = FITTING, terms: Sequence[str] = tuple(TERMS)
+    captured: Captured,
+    grammar: Grammar,
+    course: Course = FITTING,
+    terms: Sequence[str] = tuple(TERMS),
+    fan: Fan = HERE,
 ) -> Heads:
-    """Rules for all heads that were captured, made of the given terms."""
+    """Rules for all heads that were captured, made of the given terms; the heads of a function are fitted together.
+
+    Args:
+        fan: what functions are fitted on.
+    """
+    parts = fan(_fitted, (grammar, course, tuple(terms)), (captured.of(function) for function in captured.patterns))
+    return Heads.of([rule for part in parts for rule in part.rules()])
+
+
+def _fitted(shared: tuple[Grammar, Course, tuple[str, ...]], captured: Captured) -> Heads:
+    grammar, course, terms = shared
     return continue_fit(blank_heads(captured, grammar), captured, course, terms)
 
 

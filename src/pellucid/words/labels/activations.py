@@ -38,6 +38,13 @@ class Activations:
         dense[self.places[some]] = self.values[some]
         return dense
 
+    def some(self, units: slice) -> Activations:
+        """Some neighbouring units, without gaps."""
+        first, last, _ = units.indices(self.units)
+        start = self.start[first : last + 1]
+        own = slice(start[0], start[-1])
+        return Activations(start - start[0], self.places[own], self.values[own], self.positions)
+
     def without_first(self, context: int) -> Activations:
         """The same at all positions of windows of a length but the first."""
         kept = self.places % context != 0

@@ -7,7 +7,7 @@ what is not the case. Positions 0 are constants and are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from pellucid.errors import BadInput
+from pellucid.fanout import HERE, Fan
 from pellucid.words.labels.activations import Activations
 from pellucid.words.labels.kernels import Field, Limits, Trees, grow_units
 from pellucid.words.labels.labelset import LabelSet
@@ -26,6 +27,9 @@ from pellucid.words.labels.slots import Looks, find_slot, read_slots
 
 NAMED_CAP = 3
 """At most so many named clusters in one set."""
+
+TOGETHER = 256
+"""Units of one task."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def grow(
     looks: Looks | None = None,
     site: str = "",
     threads: int = 1,
+    fan: Fan = HERE,
 ) -> LabelSet:
     """One label for each unit.
 
@@ -78,6 +83,7 @@ def grow(
         looks: where heads look, for slots "head L.H".
         site: what the set of labels will say it belongs to.
         threads: how many units are grown at the same time; changes nothing else.
+        fan: what units are grown on, some of them at a time; changes nothing either.
 
     Raises:
         BadInput: other positions than ids, windows of a single token, fewer than two windows, or no clusters for named
@@ -94,7 +100,9 @@ def grow(
     if growth.sets == "named":
         slots = {name: codes for name, codes in slots.items() if find_slot(name).kind != "pair"}
     field, names = _field(slots, lexicon, growth)
-    trees = _grown(field, activations.without_first(ids.shape[1]), growth, threads)
+    own = activations.without_first(ids.shape[1])
+    some = (own.some(slice(begin, begin + TOGETHER)) for begin in range(0, own.units, TOGETHER))
+    trees = _joined(list(fan(_grown, (field, growth, threads), some)), growth)
     labels = tuple(_label(trees, unit, names, field, lexicon) for unit in range(activations.units))
     return LabelSet(site, labels, lexicon)
 
@@ -177,13 +185,10 @@ def _inverse(
 # ---- trees
 
 
-def _grown(field: Field, activations: Activations, growth: Growth, threads: int) -> Trees:
-    units, splits = activations.units, growth.leaves - 1
-    trees = Trees(
-        np.zeros((units, splits), np.int64), np.zeros((units, splits), np.int64), np.zeros((units, splits), np.int64),
-        np.zeros((units, splits, growth.cap), np.int64), np.zeros((units, splits), bool),
-        np.zeros((units, growth.leaves)),
-    )  # fmt: skip
+def _grown(shared: tuple[Field, Growth, int], activations: Activations) -> Trees:
+    field, growth, threads = shared
+    units = activations.units
+    trees = _blank(units, growth)
     limits = Limits(growth.leaves, growth.smallest, float(growth.penalty), growth.cap, min(NAMED_CAP, growth.cap))
     step = max(1, min(64, -(-units // threads)))
 
@@ -195,6 +200,20 @@ def _grown(field: Field, activations: Activations, growth: Growth, threads: int)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(grow_some, range(0, units, step)))
     return trees
+
+
+def _blank(units: int, growth: Growth) -> Trees:
+    splits = growth.leaves - 1
+    return Trees(
+        np.zeros((units, splits), np.int64), np.zeros((units, splits), np.int64), np.zeros((units, splits), np.int64),
+        np.zeros((units, splits, growth.cap), np.int64), np.zeros((units, splits), bool),
+        np.zeros((units, growth.leaves)),
+    )  # fmt: skip
+
+
+def _joined(parts: Sequence[Trees], growth: Growth) -> Trees:
+    """Trees of units one after another."""
+    return Trees(*(np.concatenate(arrays) for arrays in zip(_blank(0, growth), *parts, strict=True)))
 
 
 def _label(trees: Trees, unit: int, names: _Names, field: Field, lexicon: Lexicon) -> Label:
