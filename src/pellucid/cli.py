@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -91,17 +92,19 @@ def describe(
 ) -> None:
     """Describe every MLP and head of a language model in words that run, and say what they are worth."""
     from pellucid import describing
+    from pellucid.fanout import fan_at
     from pellucid.labelling import explain_latents, incomplete, labeller_at
     from pellucid.lift.load import load
     from pellucid.words.explain.asking import MISSING_EXIT_CODE
 
-    with _interruptible("the same command goes on"), _stages() as say:
+    with _interruptible("the same command goes on"), fan_at(ray) as fan, _stages() as say:
         asker = labeller_at(endpoint, labeller, output, max_calls) if endpoint else None
         network = load(model)
         corpus = describing.read_text(network, inputs, context, tokens)
         effort = describing.effort_of(latents=latents, tuned=tuned, seed=seed)
-        described = describing.describe(network, corpus, output=output, effort=effort, progress=say)
-        asked = explain_latents(described, corpus, output, asker, count=ask, seed=seed, progress=say) if asker else ()
+        described = describing.describe(network, corpus, output=output, effort=effort, progress=say, fan=fan)
+        more = partial(explain_latents, described, corpus, output, count=ask, seed=seed, progress=say, fan=fan)
+        asked = more(asker) if asker else ()
     _print_ledger(described)
     _print_verdicts(
         [verdict for verdict in described.notes.verdicts if verdict.reading == "words" or not verdict.passed],

@@ -32,6 +32,7 @@ from pellucid.dictionaries.pairs import Pairs, capture_pairs
 from pellucid.dictionaries.training import Recipe, Step, train_dictionary
 from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
+from pellucid.fanout import HERE, Fan
 from pellucid.ir.directory import REPORT, VERDICTS, replaced, writing
 from pellucid.ir.graph import Weight
 from pellucid.ir.program import Program
@@ -107,6 +108,7 @@ def describe(
     output: str | PathLike[str],
     effort: Effort | None = None,
     progress: Say | None = None,
+    fan: Fan = HERE,
 ) -> Program:
     """Describe every MLP and every head of a language model in words that predict, and put them into its program.
 
@@ -116,6 +118,7 @@ def describe(
         output: a directory; what is there from the same call is gone on with.
         effort: how much is done.
         progress: told each stage as it begins.
+        fan: what captures, dictionaries, labels and rules are made on, see `pellucid.fanout`; it changes nothing else.
 
     Returns:
         The program: exact as ever, with readings of kind "words" (`program.run(ids, reading="words")`).
@@ -133,8 +136,8 @@ def describe(
         raise BadInput(f"{network.source}: its program has no MLP to describe; words are for language models")
     place = _begun(program, corpus, Path(output), effort)
     parts = split_corpus(corpus, effort.seed)
-    dictionaries, labels = _labelled(program, names, parts, place, effort, say)
-    rules = _ruled(program, parts.fit, place, effort, say)
+    dictionaries, labels = _labelled(program, names, parts, place, effort, fan, say)
+    rules = _ruled(program, parts.fit, place, effort, fan, say)
     say("words: put into the program")
     for name in names:
         program = install(program, name, dictionaries[name])
@@ -276,25 +279,25 @@ def _facts(effort: Effort) -> Mapping[str, Any]:
 
 
 def _labelled(
-    program: Program, names: Sequence[str], parts: CorpusParts, place: Path, effort: Effort, say: Say
+    program: Program, names: Sequence[str], parts: CorpusParts, place: Path, effort: Effort, fan: Fan, say: Say
 ) -> tuple[Mapping[str, Dictionary], Mapping[str, LabelSet]]:
-    dictionaries, labels = {}, {}
     files = {name: {kind: place / kind / f"{name}{ending}" for kind, ending in _ENDINGS.items()} for name in names}
     left = [name for name in names if not all(file.is_file() for file in files[name].values())]
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         if left:
             say(f"capture: what {len(left)} MLPs take and give")
-        pairs = capture_pairs(program, left, parts.fit, Path(scratch)) if left else {}
+        pairs = capture_pairs(program, left, parts.fit, Path(scratch), fan=fan) if left else {}
+        _train_dictionaries({name: files[name]["dictionaries"] for name in left}, pairs, effort, fan, say)
+        dictionaries = {name: Dictionary.load(files[name]["dictionaries"]) for name in names}
         lexicon = _lexicon(program, parts.fit) if left else None
+        labels = {}
         for number, name in enumerate(names, start=1):
-            title = f"{name}, {number} of {len(names)}"
-            dictionaries[name] = _dictionary(files[name]["dictionaries"], pairs.get(name), effort, title, say)
             if not files[name]["labels"].is_file():
                 assert lexicon is not None
-                say(f"labels: {title}")
+                say(f"labels: {name}, {number} of {len(names)}")
                 acts = latents_of(dictionaries[name], pairs[name], parts.fit)
                 site = f"{name}.dictionary:latents"
-                grown = grow(parts.fit.ids, acts, lexicon, effort.growth, site=site, threads=effort.threads)
+                grown = grow(parts.fit.ids, acts, lexicon, effort.growth, site=site, threads=effort.threads, fan=fan)
                 _write_labels(grown, files[name]["labels"])
             labels[name] = load_labels(files[name]["labels"])
     return dictionaries, labels
@@ -303,22 +306,46 @@ def _labelled(
 _ENDINGS = {"dictionaries": ".safetensors", "labels": ".json"}
 
 
-def _dictionary(file: Path, pairs: Pairs | None, effort: Effort, title: str, say: Say) -> Dictionary:
-    if not file.is_file():
-        assert pairs is not None
-        file.parent.mkdir(parents=True, exist_ok=True)
-        state = file.with_suffix(".state")
-        say(f"dictionary: {title}")
-
-        def told(step: Step) -> None:
-            if step.step % 100 == 0:
-                say(f"dictionary: {title}, step {step.step} of {step.steps}")
-
-        found = train_dictionary(pairs, dataclasses.replace(effort.recipe, seed=effort.seed), state, told)
-        with replaced(file) as scratch:
+def _train_dictionaries(
+    files: Mapping[str, Path], pairs: Mapping[str, Pairs], effort: Effort, fan: Fan, say: Say
+) -> None:
+    """Dictionaries of the MLPs that have no file yet; in this process, one that was begun is gone on with."""
+    recipe = dataclasses.replace(effort.recipe, seed=effort.seed)
+    left = [name for name, file in files.items() if not file.is_file()]
+    titles = {name: f"dictionary: {name}, {number} of {len(left)}" for number, name in enumerate(left, start=1)}
+    if left and fan.apart:
+        say(f"dictionaries of {len(left)} MLPs, side by side")
+    given = (
+        _Lesson(pairs[name]) if fan.apart else _Lesson(pairs[name], files[name], titles[name], say) for name in left
+    )
+    for name, found in zip(left, fan(_taught, recipe, given), strict=True):
+        files[name].parent.mkdir(parents=True, exist_ok=True)
+        with replaced(files[name]) as scratch:
             found.save(scratch)
-        state.unlink(missing_ok=True)
-    return Dictionary.load(file)
+        files[name].with_suffix(".state").unlink(missing_ok=True)
+        say(f"{titles[name]}: done")
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a dictionary is trained on; where it is trained in this process, its file, and who is told of its steps."""
+
+    pairs: Pairs
+    file: Path | None = None
+    title: str = ""
+    say: Say | None = None
+
+    def told(self, step: Step) -> None:
+        """Tell of every hundredth step."""
+        if self.say is not None and step.step % 100 == 0:
+            self.say(f"{self.title}, step {step.step} of {step.steps}")
+
+
+def _taught(recipe: Recipe, lesson: _Lesson) -> Dictionary:
+    state = None if lesson.file is None else lesson.file.with_suffix(".state")
+    if lesson.say is not None:
+        lesson.say(lesson.title)
+    return train_dictionary(lesson.pairs, recipe, state, lesson.told)
 
 
 def _write_labels(labels: LabelSet, file: Path) -> None:
@@ -345,13 +372,14 @@ def _embedding(program: Program) -> torch.Tensor:
 # ---- attention: heads as rules
 
 
-def _ruled(program: Program, fit: Corpus, place: Path, effort: Effort, say: Say) -> tuple[HeadRule, ...]:
+def _ruled(program: Program, fit: Corpus, place: Path, effort: Effort, fan: Fan, say: Say) -> tuple[HeadRule, ...]:
     folder = place / "heads"
     if not folder.is_dir():
         say("heads: capture where they look")
-        captured = capture_heads(program, fit, seed=effort.seed)
+        captured = capture_heads(program, fit, seed=effort.seed, fan=fan)
         say(f"heads: fit the rules of {len(captured.names)}")
-        heads = fit_heads(captured, grammar_of(fit), dataclasses.replace(effort.course, seed=effort.seed))
+        course = dataclasses.replace(effort.course, seed=effort.seed)
+        heads = fit_heads(captured, grammar_of(fit), course, fan=fan)
         made = folder.with_name("heads.part")
         save_heads(heads.rules(), made)
         made.replace(folder)
