@@ -1,5 +1,7 @@
 """Records of units made from a program: what they show is what the program computes."""
 
+import html
+
 import numpy as np
 import planted_language as planted
 import pytest
@@ -12,6 +14,7 @@ from pellucid.errors import BadInput
 from pellucid.ir.graph import Node, Ref, Weight
 from pellucid.ir.interpret import run_functions
 from pellucid.ir.units import parse_site
+from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.words.gathered import AFTER, BEFORE, acts_of, describe_units, site_units
 from pellucid.words.labels.agreement import agreement
 from pellucid.words.labels.labelset import LabelSet
@@ -176,3 +179,18 @@ def test_one_label_and_score_for_each_unit(program):
     scores = agreement(labels, text.ids, acts_of(program, site, text))
     with pytest.raises(BadInput, match="10, but 9 labels"):
         site_units(program, site, labels_of(site, survey(text), 9), scores, text)
+
+
+def test_labels_that_cite_heads_are_shown_as_they_are_written(program, tmp_path):
+    site = parse_site(program, "layers.0.mlp.dictionary:latents")
+    text, held = corpus(5, 0), corpus(6, 1)
+    lexicon = survey(text)
+    rules = (Rule(2.0, (Condition("head 0.1", (3,)),)), Rule(0.0, ()))
+    labels = LabelSet(str(site), (Label(rules, lexicon),) * LATENTS, lexicon)
+    looks, elsewhere = ({"0.1": np.zeros(part.ids.shape, dtype=np.int64)} for part in (text, held))
+    scores = agreement(labels, held.ids, acts_of(program, site, held), looks=elsewhere)
+    units = site_units(program, site, labels, scores, text, looks=looks)
+    write_unit_pages(units, tmp_path, "planted")
+    (page,) = (tmp_path / "units").glob("000-*.html")
+    assert "head 0.1" in units[0].label
+    assert html.escape(units[0].label, quote=False).replace('"', "&#34;") in page.read_text()

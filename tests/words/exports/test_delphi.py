@@ -5,7 +5,7 @@ import math
 from typing import Literal
 
 import pytest
-from planted_units import HOSTILE, SITE, hostile_unit, units
+from planted_units import HOSTILE, SITE, hostile_head, hostile_unit, units
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pellucid.errors import BadInput
@@ -94,3 +94,12 @@ def test_no_number_that_json_has_not(tmp_path):
     for path in tmp_path.rglob("*.txt"):
         json.loads(path.read_text(), parse_constant=lambda text: pytest.fail(text))
     assert math.isnan(units(3)[-1].r)
+
+
+def test_heads_have_no_detection(tmp_path):
+    assert write_delphi([hostile_head()], tmp_path) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["explanations", "scores"]
+    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["simulation"]
+    (file,) = (tmp_path / "scores/simulation").iterdir()
+    (simulation,) = read(file, list[Simulation])
+    assert simulation.ev_correlation_score == 0.9

@@ -7,7 +7,8 @@ The layout is that of delphi's pipeline (`delphi/__main__.py` at commit 078745e,
         text that neither unit nor label was made from, not on these contexts), and each context with its tokens, true
         and predicted activations
     scores/detection/MODULE_latentN.txt   each context with what it is and what the label says of it: "active" where it
-        predicts more than half of its largest value in any context
+        predicts more than half of its largest value in any context; none for heads, which look somewhere from every
+        place
 
 A unit without a label has no files, as in delphi. Text is kept as it is, but for lone surrogates (see `texts.plain`).
 """
@@ -43,7 +44,7 @@ def write_delphi(units: Iterable[DescribedUnit], directory: Path) -> int:
             _write(directory / "explanations", unit, plain(unit.label))
             if not math.isnan(unit.r):
                 _write(directory / "scores" / "simulation", unit, [_simulated(unit)])
-            predicting = [context for context in unit.contexts if context.predicted]
+            predicting = [context for context in unit.contexts if context.predicted and context.query is None]
             if predicting:
                 level = max(max(context.predicted, default=0.0) for context in predicting) / 2
                 _write(directory / "scores" / "detection", unit, [_detected(one, level) for one in predicting])
