@@ -150,3 +150,15 @@ def test_modules_of_every_level_are_kept_and_shown(described):
     assert page.count('<details class="branch"') == len(modules)
     assert "../modules/index.html" in (output / "units" / "index.html").read_text()
     assert any(line.startswith("modules:") for line in said)
+
+
+def test_only_what_is_asked_for_is_described(model, corpus, tmp_path):
+    effort = replace(LITTLE, only=("*.1.mlp", "*.0.self_attn"))
+    program = describe(model, corpus, output=tmp_path / "out", effort=effort)
+    worded = {name for name, function in program.functions.items() if len(function.readings) > 1}
+    assert worded == {"model.layers.1.mlp.dictionary", "model.layers.1.mlp.missed", "model.layers.0.self_attn"}
+    with pytest.raises(BadInput, match="fits no MLP and no attention function"):
+        describe(model, corpus, output=tmp_path / "none", effort=replace(LITTLE, only=("*.7.mlp",)))
+    assert not (tmp_path / "none").exists()
+    bare = describe(model, corpus, output=tmp_path / "bare", effort=replace(LITTLE, only=("*.1.mlp",), tuning=None))
+    assert not any(name.endswith(".rule") for name in bare.functions)

@@ -84,6 +84,7 @@ def describe(
     latents: Annotated[int, typer.Option(help="of the dictionary of each MLP")] = 1536,
     tuned: Annotated[bool, typer.Option("--tune/--no-tune", help="tune the numbers of all words together")] = True,
     seed: Annotated[int, typer.Option(help="seed of the split and of everything drawn")] = 0,
+    only: Annotated[Optional[list[str]], typer.Option(help="MLPs and attention to describe, like '*.5.mlp'")] = None,  # noqa: UP045
     endpoint: Annotated[Optional[str], typer.Option(help="OpenAI-compatible address of a labeller")] = None,  # noqa: UP045
     labeller: Annotated[Optional[str], typer.Option(help="the model to ask there")] = None,  # noqa: UP045
     ask: Annotated[int, typer.Option(help="how many latents to ask it about")] = 60,
@@ -101,7 +102,7 @@ def describe(
         asker = labeller_at(endpoint, labeller, output, max_calls) if endpoint else None
         network = load(model)
         corpus = describing.read_text(network, inputs, context, tokens)
-        effort = describing.effort_of(latents=latents, tuned=tuned, seed=seed)
+        effort = describing.effort_of(latents=latents, tuned=tuned, only=only or (), seed=seed)
         described = describing.describe(network, corpus, output=output, effort=effort, progress=say, fan=fan)
         more = partial(explain_latents, described, corpus, output, count=ask, seed=seed, progress=say, fan=fan)
         asked = more(asker) if asker else ()

@@ -11,6 +11,7 @@ on *tune*, and all figures come from *verify*.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,7 @@ class Effort:
         growth: of the labels, one for each latent.
         course: along which the rules of heads are fitted.
         tuning: of all numbers together; None leaves them as they were found.
+        only: patterns (`*`, `?`) of the names of MLP and attention functions that are described; empty for all.
         threads: labels that are grown at the same time; changes nothing else.
         seed: of the split and of everything drawn.
     """
@@ -91,14 +93,15 @@ class Effort:
     growth: Growth = field(default_factory=Growth)
     course: Course = field(default_factory=Course)
     tuning: Tuning | None = field(default_factory=Tuning)
+    only: tuple[str, ...] = ()
     threads: int = 2
     seed: int = 0
 
 
-def effort_of(*, latents: int = 1536, tuned: bool = True, seed: int = 0) -> Effort:
+def effort_of(*, latents: int = 1536, tuned: bool = True, only: Sequence[str] = (), seed: int = 0) -> Effort:
     """An effort with some of its numbers given; a latent in 64 is active at a position."""
     recipe = Recipe(latents=latents, active=max(1, latents // 64))
-    return Effort(recipe=recipe, tuning=Tuning(seed=seed) if tuned else None, seed=seed)
+    return Effort(recipe=recipe, tuning=Tuning(seed=seed) if tuned else None, only=tuple(only), seed=seed)
 
 
 def describe(
@@ -131,15 +134,13 @@ def describe(
     network = load(model)
     corpus = corpus if isinstance(corpus, Corpus) else read_text(network, corpus)
     program = _program(network, corpus, say)
-    names = [name for name, function in program.functions.items() if function.kind == "mlp"]
-    if not names:
-        raise BadInput(f"{network.source}: its program has no MLP to describe; words are for language models")
+    mlps, attentions = _asked_for(program, effort.only)
     place = _begun(program, corpus, Path(output), effort)
     parts = split_corpus(corpus, effort.seed)
-    dictionaries, labels = _labelled(program, names, parts, place, effort, fan, say)
-    rules = _ruled(program, parts.fit, place, effort, fan, say)
+    dictionaries, labels = _labelled(program, mlps, parts, place, effort, fan, say)
+    rules = _ruled(program, attentions, parts.fit, place, effort, fan, say) if attentions else ()
     say("words: put into the program")
-    for name in names:
+    for name in mlps:
         program = install(program, name, dictionaries[name])
     program = install_words(program, Words(labels, rules))
     say("words: what dictionaries miss")
@@ -153,7 +154,7 @@ def describe(
         program = tuned.program
     say("emit")
     emit(program, output)
-    _recorded(program, [labels[name] for name in names], rules, parts, Path(output), effort.seed, say)
+    _recorded(program, [labels[name] for name in mlps], rules, parts, Path(output), effort.seed, say)
     return _judged(program, network, parts.verify, Path(output), effort.seed, say)
 
 
@@ -249,6 +250,39 @@ def _program(network: Network, corpus: Corpus, say: Say) -> Program:
     say(f"structure: {len(graph.block.nodes)} operations")
     program = structure(graph, partition(graph))
     return dataclasses.replace(program, fingerprint=network.fingerprint, source=network.source)
+
+
+def _asked_for(program: Program, only: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The MLPs and attention functions whose names fit a pattern, or all.
+
+    Raises:
+        BadInput: a pattern fits none, or there is no MLP.
+    """
+    found: dict[str, list[str]] = {"mlp": [], "attention": []}
+    for name, function in program.functions.items():
+        if function.kind == "mlp":
+            found["mlp"].append(name)
+        elif any(node.op == "attention" for node in function.reading("weights").body.nodes):
+            found["attention"].append(name)
+    names = [*found["mlp"], *found["attention"]]
+    for pattern in only:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise BadInput(
+                f"{pattern!r} fits no MLP and no attention function of {program.source}; there are {_few(names)}"
+            )
+    mlps, attentions = (
+        [name for name in found[kind] if not only or any(fnmatch.fnmatchcase(name, one) for one in only)]
+        for kind in ("mlp", "attention")
+    )
+    if not mlps:
+        raise BadInput(
+            f"{program.source}: no MLP to describe among {_few(names)}; words are for MLPs of language models"
+        )
+    return mlps, attentions
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "none"
 
 
 def _begun(program: Program, corpus: Corpus, output: Path, effort: Effort) -> Path:
@@ -372,11 +406,13 @@ def _embedding(program: Program) -> torch.Tensor:
 # ---- attention: heads as rules
 
 
-def _ruled(program: Program, fit: Corpus, place: Path, effort: Effort, fan: Fan, say: Say) -> tuple[HeadRule, ...]:
+def _ruled(
+    program: Program, names: Sequence[str], fit: Corpus, place: Path, effort: Effort, fan: Fan, say: Say
+) -> tuple[HeadRule, ...]:
     folder = place / "heads"
     if not folder.is_dir():
         say("heads: capture where they look")
-        captured = capture_heads(program, fit, seed=effort.seed, fan=fan)
+        captured = capture_heads(program, fit, names, seed=effort.seed, fan=fan)
         say(f"heads: fit the rules of {len(captured.names)}")
         course = dataclasses.replace(effort.course, seed=effort.seed)
         heads = fit_heads(captured, grammar_of(fit), course, fan=fan)
