@@ -70,7 +70,7 @@ def main() -> int:
         with serving(model, int(given.threads or 2)) as address:
             run_killed_twice(folder, address, name, replies, count)
             shutil.rmtree(replies / "again", ignore_errors=True)
-            run(folder, address, name, replies / "again", again)
+            run(folder, address, name, replies / "again", again, 0)
     except Absent as absent:
         say(f"{ABSENT} ({absent})")
         return 0
@@ -81,17 +81,17 @@ def main() -> int:
 # ---- runs
 
 
-def begun(folder: Path, address: str, name: str, replies: Path, count: int) -> subprocess.Popen[bytes]:
-    """A run in a process of its own."""
+def begun(folder: Path, address: str, name: str, replies: Path, *counts: int) -> subprocess.Popen[bytes]:
+    """A run in a process of its own; counts of latents, and of those judged by shuffled labels."""
     replies.mkdir(parents=True, exist_ok=True)
     worker = Path(__file__).with_name("explain_worker.py")
-    command = [sys.executable, str(worker), str(folder), address, name, str(replies), str(count)]
+    command = [sys.executable, str(worker), str(folder), address, name, str(replies), *map(str, counts)]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def run(folder: Path, address: str, name: str, replies: Path, count: int) -> None:
+def run(folder: Path, address: str, name: str, replies: Path, *counts: int) -> None:
     """A run to its end."""
-    if begun(folder, address, name, replies, count).wait():
+    if begun(folder, address, name, replies, *counts).wait():
         raise RuntimeError("the run failed; its message is above")
 
 

@@ -24,7 +24,7 @@ from pellucid.words.scores.exams import Exam, exam_of
 from pellucid.words.scores.marks import dealt
 
 EACH, LENGTH = 5, 16
-SHUFFLED, SIMULATED, COMPARED = 30, 12, 24
+SHUFFLED, SIMULATED, COMPARED = 30, 12, 12
 """So many latents are also judged by a shuffled label, simulated (both ways), and judged by delphi's protocol."""
 
 TIMEOUT = 900.0
@@ -49,27 +49,27 @@ def exams_of(data: Any, count: int, part: str = "verify", each: int = EACH) -> l
     ]
 
 
-def told(asker: Asker, evidence: list[UnitEvidence], exams: list[Exam]) -> Cost:
-    """What the whole run will cost."""
+def told(asker: Asker, evidence: list[UnitEvidence], exams: list[Exam], shuffled: int) -> Cost:
+    """What the whole run will cost, `shuffled` of the labels judged beside another unit's."""
     placeholder = "a label of at most twelve words, as long as they tend to be"
     total = cost_of(asker, explain_questions(evidence))
     for i, exam in enumerate(exams):
-        asked = [*classify_questions("detection", placeholder, exam)] * (2 if i < SHUFFLED else 1)
+        asked = [*classify_questions("detection", placeholder, exam)] * (2 if i < shuffled else 1)
         total = total + cost_of(asker, asked)
         if i < SIMULATED:
-            total = total + cost_of(asker, simulate_questions(placeholder, exam) * 2)
+            total = total + cost_of(asker, simulate_questions(placeholder, exam) * (2 if shuffled else 1))
     return total
 
 
-def run(folder: Path, address: str, model: str, cache: Path, count: int) -> None:
-    """Label, judge, write `rows.json` into the cache's folder."""
+def run(folder: Path, address: str, model: str, cache: Path, count: int, shuffled: int = SHUFFLED) -> None:
+    """Label, judge, write `rows.json` into the cache's folder; 0 `shuffled` for a run that only repeats another."""
     data = np.load(folder / "latents.npz", allow_pickle=False)
     data = {name: data[name] for name in data.files}
     data["pieces"] = json.loads((folder / "pieces.json").read_text())
     endpoint = Endpoint(address, model, timeout=TIMEOUT, concurrency=1)
     asker = Asker.open(endpoint, cache / "replies", patience=Patience(again=1, retries=2))
     evidence, exams = evidence_of(data, count), exams_of(data, count)
-    print(told(asker, evidence, exams), flush=True)
+    print(told(asker, evidence, exams, shuffled), flush=True)
     found = explain(asker, evidence)
     labels = [one.label for one in found]
     others = dealt(labels) if count > 1 else labels
@@ -77,10 +77,10 @@ def run(folder: Path, address: str, model: str, cache: Path, count: int) -> None
     for i, (label, other, exam) in enumerate(zip(labels, others, exams, strict=True)):
         row: dict[str, Any] = {"latent": exam.unit, "label": label, "missing": found[i].missing}
         for column, one in (("", label), (", shuffled", other)):
-            if i < SHUFFLED or not column:
+            if i < shuffled or not column:
                 row[f"detection{column}"] = asdict(classify(asker, "detection", [one], [exam])[0])
         for column, one in (("", label), (", shuffled", other)):
-            if i < SIMULATED:
+            if i < SIMULATED and (shuffled or not column):
                 row[f"simulation{column}"] = asdict(simulate(asker, [one], [exam])[0])
         rows.append(row)
         print(f"{i + 1} of {count}: {exam.unit}: {label or found[i].missing}", flush=True)
@@ -94,4 +94,4 @@ def run(folder: Path, address: str, model: str, cache: Path, count: int) -> None
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))
+    run(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]), *map(int, sys.argv[5:]))
