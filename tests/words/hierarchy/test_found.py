@@ -114,6 +114,13 @@ def test_labels_of_another_number_are_refused(described):
         describe_modules(program, [few, labels[1]], PARTS, trial=TRIAL)
 
 
+def test_without_labels_functions_are_still_there(described):
+    program, _ = described
+    found = describe_modules(program, [], PARTS, trial=TRIAL)
+    assert [module.name for module in found] == ["network", "layers.0.mlp", "layers.1.mlp"]
+    assert all(module.recovered is not None and module.detection is None for module in found)
+
+
 # ---- substitution
 
 

@@ -48,12 +48,7 @@ def functions_of(
     callers = callers_of(program)
     parts = tuple(parts_of(program))
     tree = {name: callers.get(name, "") for name in (*_above(parts, callers), *parts)}
-    known = {module.name: module for module in tested(_joined(mlps), corpora, (), trial, seed)}
-    watched = (corpora[0].rows(slice(0, trial.watched)), corpora[1].rows(slice(0, trial.watched)))
-    layers = _layers(program, tree, mlps, watched)
-    titles = [module.title for module in known.values() if module.title is not None]
-    if layers is not None:
-        known |= {module.name: module for module in tested(layers, watched, titles, trial, seed)}
+    known = _known(program, tree, mlps, corpora, trial, seed) if mlps else {}
     usual = means(program, corpora[0].rows(slice(0, trial.windows)))
     found = dict[str, DescribedModule]()
     for name in reversed(tree):
@@ -68,6 +63,19 @@ def functions_of(
         )
     order = [name for name in program.functions if name in found]
     return tuple(one for name in order for one in (found[name], *below.get(name, ())))
+
+
+def _known(
+    program: Program, tree: Mapping[str, str], mlps: Sequence[Level], corpora: Corpora, trial: Trial, seed: int
+) -> dict[str, DescribedModule]:
+    """MLPs and what calls them, named and tested against each other."""
+    known = {module.name: module for module in tested(_joined(mlps), corpora, (), trial, seed)}
+    watched = (corpora[0].rows(slice(0, trial.watched)), corpora[1].rows(slice(0, trial.watched)))
+    layers = _layers(program, tree, mlps, watched)
+    if layers is None:
+        return known
+    titles = [module.title for module in known.values() if module.title is not None]
+    return known | {module.name: module for module in tested(layers, watched, titles, trial, seed)}
 
 
 def callers_of(program: Program) -> dict[str, str]:
