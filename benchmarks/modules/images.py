@@ -69,6 +69,14 @@ CUT = replace(PLAN, sparsity=0.03, kept=0.0, warm=0.05, severed=0.1)
 """The schedule that ends with no interface at all: cut early, so that nearly all steps are left to learn without."""
 
 
+TRIED = (
+    "Tried: a stronger weak loss. MNIST-MLP, seed 0, on the last 10,000 training pictures, held out: 'modular' with"
+    " decay 20: accuracy 96.90%, n-cut 0.032, live 0.035; decay 40: 96.21%, 0.007, 0.008; n-cut: 97.56%, 0.013, 0.094."
+    " Both fall past half of the regulariser's live n-cut, and miss its accuracy by 0.66 and 1.35 points (bar 0.5)."
+    " Decays from 8 to 20 and the other cases were not tried."
+)
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
 
@@ -249,6 +257,7 @@ def judge(outcome: Outcome, rows: dict[tuple[str, str], list[Row]]) -> None:
         "What stands in the way: no joint. Without an interface each class is told by half of the units, in an MLP"
         f" from half of the pixels. That costs accuracy wherever the cut lies: {'; '.join(cost(rows))}."
     )
+    outcome.notes.append(TRIED)
 
 
 def cost(rows: dict[tuple[str, str], list[Row]]) -> list[str]:
