@@ -13,9 +13,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,15 +25,11 @@ from torch import nn
 from pellucid.data import gather
 from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
 from pellucid.data.corpus_files import read_corpus
-from pellucid.dictionaries.dictionary import Dictionary
 from pellucid.dictionaries.install import install
-from pellucid.dictionaries.pairs import Pairs, capture_pairs
-from pellucid.dictionaries.training import Recipe, Step, train_dictionary
 from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
 from pellucid.fanout import HERE, Fan
 from pellucid.ir.directory import REPORT, VERDICTS, replaced, writing
-from pellucid.ir.graph import Weight
 from pellucid.ir.program import Program
 from pellucid.lift.load import Network, load
 from pellucid.lift.trace import trace
@@ -47,61 +41,25 @@ from pellucid.reports.module_pages import write_module_page
 from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.verdicts import verify_directory, write_verdicts
 from pellucid.words.described import PLACE, DescribedUnit, write_units
+from pellucid.words.finding import Effort as Effort
+from pellucid.words.finding import Say, labelled, ruled
+from pellucid.words.finding import effort_of as effort_of
 from pellucid.words.gathered import describe_units
-from pellucid.words.heads.capture import capture_heads
-from pellucid.words.heads.fitting import Course, fit_heads
 from pellucid.words.heads.rule import HeadRule
-from pellucid.words.heads.saving import load_heads, save_heads
-from pellucid.words.heads.scene import grammar_of
 from pellucid.words.heads.units import head_units
 from pellucid.words.hierarchy.found import describe_modules
 from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.hierarchy.modules import DescribedModule, read_modules, write_modules
 from pellucid.words.judged import read_judged
-from pellucid.words.labels.clusters import named_clusters
-from pellucid.words.labels.grow import Growth, grow
-from pellucid.words.labels.labelset import LabelSet, load_labels, save_labels
-from pellucid.words.labels.lexicon import Lexicon, survey
-from pellucid.words.latents import latents_of
+from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.reading.install import Words, install_words
 from pellucid.words.reading.settle import settle
-from pellucid.words.reading.tune import Tuning, tune
+from pellucid.words.reading.tune import tune
 
 FOLDER = "words"
 KEY = "made-from.json"
 SETTLED = 64
 """Windows that the mean of what dictionaries miss is taken on."""
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is done for a description.
-
-    Attributes:
-        recipe: of the dictionaries, one for each MLP.
-        growth: of the labels, one for each latent.
-        course: along which the rules of heads are fitted.
-        tuning: of all numbers together; None leaves them as they were found.
-        only: patterns (`*`, `?`) of the names of MLP and attention functions that are described; empty for all.
-        threads: labels that are grown at the same time; changes nothing else.
-        seed: of the split and of everything drawn.
-    """
-
-    recipe: Recipe = field(default_factory=Recipe)
-    growth: Growth = field(default_factory=Growth)
-    course: Course = field(default_factory=Course)
-    tuning: Tuning | None = field(default_factory=Tuning)
-    only: tuple[str, ...] = ()
-    threads: int = 2
-    seed: int = 0
-
-
-def effort_of(*, latents: int = 1536, tuned: bool = True, only: Sequence[str] = (), seed: int = 0) -> Effort:
-    """An effort with some of its numbers given; a latent in 64 is active at a position."""
-    recipe = Recipe(latents=latents, active=max(1, latents // 64))
-    return Effort(recipe=recipe, tuning=Tuning(seed=seed) if tuned else None, only=tuple(only), seed=seed)
 
 
 def describe(
@@ -137,8 +95,8 @@ def describe(
     mlps, attentions = _asked_for(program, effort.only)
     place = _begun(program, corpus, Path(output), effort)
     parts = split_corpus(corpus, effort.seed)
-    dictionaries, labels = _labelled(program, mlps, parts, place, effort, fan, say)
-    rules = _ruled(program, attentions, parts.fit, place, effort, fan, say) if attentions else ()
+    dictionaries, labels = labelled(program, mlps, parts, place, effort, fan, say)
+    rules = ruled(program, attentions, parts.fit, place, effort, fan, say) if attentions else ()
     say("words: put into the program")
     for name in mlps:
         program = install(program, name, dictionaries[name])
@@ -307,116 +265,3 @@ def _begun(program: Program, corpus: Corpus, output: Path, effort: Effort) -> Pa
 
 def _facts(effort: Effort) -> Mapping[str, Any]:
     return {name: value for name, value in dataclasses.asdict(effort).items() if name != "threads"}
-
-
-# ---- MLPs: dictionaries, and labels of their latents
-
-
-def _labelled(
-    program: Program, names: Sequence[str], parts: CorpusParts, place: Path, effort: Effort, fan: Fan, say: Say
-) -> tuple[Mapping[str, Dictionary], Mapping[str, LabelSet]]:
-    files = {name: {kind: place / kind / f"{name}{ending}" for kind, ending in _ENDINGS.items()} for name in names}
-    left = [name for name in names if not all(file.is_file() for file in files[name].values())]
-    with tempfile.TemporaryDirectory(dir=place) as scratch:
-        if left:
-            say(f"capture: what {len(left)} MLPs take and give")
-        pairs = capture_pairs(program, left, parts.fit, Path(scratch), fan=fan) if left else {}
-        _train_dictionaries({name: files[name]["dictionaries"] for name in left}, pairs, effort, fan, say)
-        dictionaries = {name: Dictionary.load(files[name]["dictionaries"]) for name in names}
-        lexicon = _lexicon(program, parts.fit) if left else None
-        labels = {}
-        for number, name in enumerate(names, start=1):
-            if not files[name]["labels"].is_file():
-                assert lexicon is not None
-                say(f"labels: {name}, {number} of {len(names)}")
-                acts = latents_of(dictionaries[name], pairs[name], parts.fit)
-                site = f"{name}.dictionary:latents"
-                grown = grow(parts.fit.ids, acts, lexicon, effort.growth, site=site, threads=effort.threads, fan=fan)
-                _write_labels(grown, files[name]["labels"])
-            labels[name] = load_labels(files[name]["labels"])
-    return dictionaries, labels
-
-
-_ENDINGS = {"dictionaries": ".safetensors", "labels": ".json"}
-
-
-def _train_dictionaries(
-    files: Mapping[str, Path], pairs: Mapping[str, Pairs], effort: Effort, fan: Fan, say: Say
-) -> None:
-    """Dictionaries of the MLPs that have no file yet; in this process, one that was begun is gone on with."""
-    recipe = dataclasses.replace(effort.recipe, seed=effort.seed)
-    left = [name for name, file in files.items() if not file.is_file()]
-    titles = {name: f"dictionary: {name}, {number} of {len(left)}" for number, name in enumerate(left, start=1)}
-    if left and fan.apart:
-        say(f"dictionaries of {len(left)} MLPs, side by side")
-    given = (
-        _Lesson(pairs[name]) if fan.apart else _Lesson(pairs[name], files[name], titles[name], say) for name in left
-    )
-    for name, found in zip(left, fan(_taught, recipe, given), strict=True):
-        files[name].parent.mkdir(parents=True, exist_ok=True)
-        with replaced(files[name]) as scratch:
-            found.save(scratch)
-        files[name].with_suffix(".state").unlink(missing_ok=True)
-        say(f"{titles[name]}: done")
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    """What a dictionary is trained on; where it is trained in this process, its file, and who is told of its steps."""
-
-    pairs: Pairs
-    file: Path | None = None
-    title: str = ""
-    say: Say | None = None
-
-    def told(self, step: Step) -> None:
-        """Tell of every hundredth step."""
-        if self.say is not None and step.step % 100 == 0:
-            self.say(f"{self.title}, step {step.step} of {step.steps}")
-
-
-def _taught(recipe: Recipe, lesson: _Lesson) -> Dictionary:
-    state = None if lesson.file is None else lesson.file.with_suffix(".state")
-    if lesson.say is not None:
-        lesson.say(lesson.title)
-    return train_dictionary(lesson.pairs, recipe, state, lesson.told)
-
-
-def _write_labels(labels: LabelSet, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(file) as scratch:
-        save_labels(labels, scratch)
-
-
-def _lexicon(program: Program, fit: Corpus) -> Lexicon:
-    plain = survey(fit)
-    return plain.with_clusters(named_clusters(fit, _embedding(program).numpy(), plain))
-
-
-def _embedding(program: Program) -> torch.Tensor:
-    """The table of the first embedding of the program. Raises BadInput where there is none."""
-    for function in program.functions.values():
-        for node in function.reading("weights").body.nodes:
-            tables = [leaf.name for leaf in node.args if isinstance(leaf, Weight)]
-            if node.op == "embedding" and tables:
-                return program.weights[tables[0]].detach().float()
-    raise BadInput(f"{program.source}: it looks no ids up in an embedding; words are for language models")
-
-
-# ---- attention: heads as rules
-
-
-def _ruled(
-    program: Program, names: Sequence[str], fit: Corpus, place: Path, effort: Effort, fan: Fan, say: Say
-) -> tuple[HeadRule, ...]:
-    folder = place / "heads"
-    if not folder.is_dir():
-        say("heads: capture where they look")
-        captured = capture_heads(program, fit, names, seed=effort.seed, fan=fan)
-        say(f"heads: fit the rules of {len(captured.names)}")
-        course = dataclasses.replace(effort.course, seed=effort.seed)
-        heads = fit_heads(captured, grammar_of(fit), course, fan=fan)
-        made = folder.with_name("heads.part")
-        save_heads(heads.rules(), made)
-        made.replace(folder)
-    return load_heads(folder)

@@ -41,9 +41,6 @@ RETRIES = 3
 AHEAD = 2
 """Tasks handed out for each that can run, so that no worker waits for this process."""
 
-STARTS = 3
-"""So often a cluster on this machine is tried to start."""
-
 PATIENCE = 5.0
 """Seconds to wait for an address to answer."""
 
@@ -257,9 +254,9 @@ def _set_variables(local: bool) -> None:
     """Variables that Ray reads once in a process, where the user has not set them.
 
     It tells nobody of its use and leaves the variables of accelerators alone; a cluster that is started here wants a
-    token of who comes, and its workers have the priority of this process.
+    token of who comes.
     """
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    own = {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
+    own = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in (wanted | (own if local else {})).items():
         os.environ.setdefault(name, value)
