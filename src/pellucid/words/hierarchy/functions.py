@@ -111,7 +111,8 @@ def _told(told: DescribedModule, children: Sequence[DescribedModule], units: Seq
     direct = [child for child in children if child.site == "" or child.parent == told.name]
     if direct:
         names = [child.title for child in direct if child.title is not None]
-        own.append(f"{len(direct)} {'part' if len(direct) == 1 else 'parts'}" + (f", among them: {listing(names)}" if names else ""))
+        counted = "1 part" if len(direct) == 1 else f"{len(direct)} parts"
+        own.append(f"{counted}, among them: {listing(names)}" if names else counted)
     if heads:
         own.append(f"{len(heads)} heads: {listing(heads)}")
     return ". ".join(own)
