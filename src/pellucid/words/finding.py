@@ -171,7 +171,7 @@ def ruled(
     folder = place / "heads"
     if not folder.is_dir():
         say("heads: capture where they look")
-        captured = capture_heads(program, fit, names, seed=effort.seed, fan=fan)
+        captured = capture_heads(program, fit, seed=effort.seed, fan=fan, functions=names)
         say(f"heads: fit the rules of {len(captured.names)}")
         course = dataclasses.replace(effort.course, seed=effort.seed)
         heads = fit_heads(captured, grammar_of(fit), course, fan=fan)

@@ -75,20 +75,20 @@ class Captured:
 def capture_heads(
     program: Program,
     corpus: Corpus,
-    functions: Collection[str] | None = None,
     queries: int = 64,
     seed: int = 0,
     fan: Fan = HERE,
+    functions: Collection[str] | None = None,
 ) -> Captured:
     """Run a program over a corpus and keep what its heads do.
 
     Args:
         program: a language model over ids.
         corpus: windows; memory is windows × heads × queries × context × 2 bytes.
-        functions: attention functions to keep; None for all.
         queries: positions kept of each window.
         seed: of the draw.
         fan: what it runs on.
+        functions: attention functions to keep; None for all.
 
     Raises:
         BadInput: the program takes more than ids or has no attention.
