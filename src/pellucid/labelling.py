@@ -47,7 +47,7 @@ from pellucid.words.hierarchy.detection import strong
 from pellucid.words.hierarchy.dictionary import sizes_of, written_by
 from pellucid.words.hierarchy.modules import MODULE, DescribedModule, children_of, read_modules
 from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
-from pellucid.words.judged import MAKER, JudgedLabel, Score, ScoreKind, read_judged, replacing, write_judged
+from pellucid.words.judged import MAKER, JudgedLabel, Score, ScoreKind, by_unit, read_judged, replacing, write_judged
 from pellucid.words.labels.labelset import LabelSet, load_labels
 from pellucid.words.scores.asked import classify
 from pellucid.words.scores.exams import Exam
@@ -111,8 +111,7 @@ def explain_latents(
     exams = exams_of(parts.verify, doings(program, parts.verify, units), each=EACH, seed=seed)
     say(f"ask: {cost_of(asker, explain_questions(evidence)) + cost_of(asker, judging_questions(exams, how))}")
     found = explain(asker, evidence)
-    with writing(output), replaced(place / EXPLANATIONS) as scratch:
-        scratch.write_text("".join(json.dumps(dataclasses.asdict(one)) + "\n" for one in found), encoding="utf-8")
+    _write_lines(found, Path(output), EXPLANATIONS)
     say("ask: what the labels are worth on text that they were not made from")
     scores = asked_scores(asker, [one.label for one in found], exams, how, seed)
     labels = tuple(_label(asker, one, some) for one, some in zip(found, scores, strict=True))
@@ -149,7 +148,6 @@ def explain_modules(
         BadInput: the directory holds no modules.
     """
     say = progress or (lambda stage: None)
-    place = Path(output) / FOLDER
     modules, units = read_modules(Path(output) / MODULES_PLACE), read_units(Path(output) / PLACE)
     sets = _largest(modules, count)
     chosen = [module for own in sets for module in own]
@@ -161,9 +159,14 @@ def explain_modules(
     told = [None if one.label is None else f"{one.name}: {one.label}" for one in found[: len(chosen)]]
     scores = classify(asker, "detection", told, exams)
     explained = judged_names(found, [*scores, *[None] * (len(found) - len(chosen))])
-    with writing(output), replaced(place / MODULES) as scratch:
-        scratch.write_text("".join(json.dumps(dataclasses.asdict(one)) + "\n" for one in explained), encoding="utf-8")
+    _write_lines(explained, Path(output), MODULES)
     return explained
+
+
+def _write_lines(records: Sequence[Explanation] | Sequence[ExplainedModule], output: Path, name: str) -> None:
+    """Records as JSON, one a line, in the folder of the description."""
+    with writing(output), replaced(output / FOLDER / name) as scratch:
+        scratch.write_text("".join(json.dumps(dataclasses.asdict(one)) + "\n" for one in records), encoding="utf-8")
 
 
 def _largest(modules: Sequence[DescribedModule], count: int) -> list[list[DescribedModule]]:
@@ -201,7 +204,7 @@ def _recorded(labels: Sequence[JudgedLabel], output: Path, source: str) -> None:
         every = replacing(read_judged(output / PLACE), labels)
         write_judged(every, output / PLACE)
         if (output / PLACE / UNITS).is_file():
-            write_unit_pages(read_units(output / PLACE), output, source, read_judged(output / PLACE))
+            write_unit_pages(read_units(output / PLACE), output, source, by_unit(every))
 
 
 def _trees(

@@ -82,20 +82,27 @@ class Running:
 
     def wanted(self, chosen: Chosen) -> Float[torch.Tensor, "windows context tokens"]:
         """Log-probabilities among `tokens` that the network itself gives; its states are kept."""
-        missing = np.array([window for window in chosen if int(window) not in self._states], dtype=np.int64)
+        self._run_exactly(chosen)
         with torch.no_grad():
-            if len(missing):
-                seen: Seen = {}
-                states = self._state(missing, choose(self.program, []), self.program.weights, seen)
-                self._states.update({int(w): state for w, state in zip(missing, states, strict=True)})
-                for name, outputs in seen.items():
-                    self._real.update({(name, int(w)): own.half() for w, own in zip(missing, outputs, strict=True)})
             kept = torch.stack([self._states[int(window)] for window in chosen])
             return _read_out(kept, self._readout).log_softmax(-1)
 
     def real(self, chosen: Chosen) -> Seen:
-        """What described MLPs put out in the network itself, in half precision; kept from `wanted`."""
+        """What described MLPs put out in the network itself, in half precision; kept."""
+        self._run_exactly(chosen)
         return {name: torch.stack([self._real[name, int(w)] for w in chosen]).float() for name in self._mlps}
+
+    def _run_exactly(self, chosen: Chosen) -> None:
+        """Run the network itself on those of the windows that it has not been run on."""
+        missing = np.array([window for window in chosen if int(window) not in self._states], dtype=np.int64)
+        if len(missing) == 0:
+            return
+        seen: Seen = {}
+        with torch.no_grad():
+            states = self._state(missing, choose(self.program, []), self.program.weights, seen)
+        self._states.update({int(w): state for w, state in zip(missing, states, strict=True)})
+        for name, outputs in seen.items():
+            self._real.update({(name, int(w)): own.half() for w, own in zip(missing, outputs, strict=True)})
 
     def _state(self, chosen: Chosen, program: Program, weights: Mapping[str, torch.Tensor], seen: Seen) -> torch.Tensor:
         def call(name: str, values: Values) -> Values:

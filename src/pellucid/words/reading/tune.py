@@ -207,9 +207,8 @@ class _Course:
         """The cross-entropy, and what it costs that words no longer describe their parts."""
         seen: Seen = {}
         found = self.running.logits(chosen, self.parameters, parts, seen)[:, 1:-1].log_softmax(-1)
-        wanted = self.running.wanted(chosen)[:, 1:-1]
         if self.tuning.target == "network":
-            loss = -(wanted.exp() * found).sum(-1).mean()
+            loss = -(self.running.wanted(chosen)[:, 1:-1].exp() * found).sum(-1).mean()
         else:
             following = torch.searchsorted(self.running.tokens, self.running.ids[chosen][:, 2:].contiguous())
             loss = -found.gather(-1, following[..., None]).mean()
