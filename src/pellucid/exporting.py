@@ -26,8 +26,9 @@ from pellucid.words.exports.delphi import file_name
 from pellucid.words.exports.layers import layers_of
 from pellucid.words.exports.said import said_of
 from pellucid.words.judged import JUDGED, MAKER, Judged, read_judged, write_judged
+from pellucid.words.reading.install import DICTIONARY
 
-DICTIONARY, LATENTS = ".dictionary", "latents"
+LATENTS = "latents"
 NUMBERED = re.compile(r".+:.+\[\d+\]", re.DOTALL)
 
 

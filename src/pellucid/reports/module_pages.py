@@ -6,7 +6,6 @@ a module that has no smaller ones lead to their own entries.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pellucid.errors import BadInput
 from pellucid.reports.page import render, write_page
 from pellucid.reports.unit_pages import MODULE_PAGE, paged
 from pellucid.reports.unit_views import score
-from pellucid.words.described import DescribedUnit
+from pellucid.words.described import DescribedUnit, median
 from pellucid.words.hierarchy.modules import DescribedModule, Tested
 
 STYLE = "modules.css"
@@ -112,14 +111,9 @@ def _row(level: str, own: Sequence[DescribedModule]) -> Row:
     recovered = [module.recovered for module in own if module.recovered is not None]
     return Row(
         level, len(own), sum(module.title is not None for module in own),
-        _median([one.value for one in detected]), _median([one.control for one in detected]),
-        _median([one.value for one in recovered]), _median([one.control for one in recovered]), len(recovered),
+        median([one.value for one in detected]), median([one.control for one in detected]),
+        median([one.value for one in recovered]), median([one.control for one in recovered]), len(recovered),
     )  # fmt: skip
-
-
-def _median(values: Sequence[float]) -> float:
-    known = [value for value in values if value == value]
-    return statistics.median(known) if known else float("nan")
 
 
 def tested(one: Tested) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from pellucid.errors import BadInput
-from pellucid.words.tables import damaged, read_table, shown, stored, write_table
+from pellucid.words.tables import damaged, known, read_table, score_of, shown, stored, write_table
 
 LabelKind = Literal["tree", "rule", "language model"]
 How = Literal["top", "random"]
@@ -179,14 +180,10 @@ def _unit_row(unit: DescribedUnit) -> dict[str, Any]:
         for side in ("incoming", "outgoing")
     }
     label = None if unit.label is None else stored(unit.label)
-    scores = {name: _known(getattr(unit, name)) for name in ("r", "shuffled")}
+    scores = {name: known(getattr(unit, name)) for name in ("r", "shuffled")}
     return {
         "name": stored(unit.name), "label": label, "kind": unit.kind, **scores, "density": unit.density, **links
     }  # fmt: skip
-
-
-def _known(score: float) -> float | None:
-    return None if math.isnan(score) else score
 
 
 def _context_row(name: str, context: Stretch) -> dict[str, Any]:
@@ -212,7 +209,7 @@ def _unit(row: dict[str, Any], contexts: list[dict[str, Any]]) -> DescribedUnit:
         for held in contexts
     )  # fmt: skip
     label = None if row["label"] is None else shown(row["label"])
-    r, shuffled = (math.nan if row[name] is None else float(row[name]) for name in ("r", "shuffled"))
+    r, shuffled = (score_of(row[name]) for name in ("r", "shuffled"))
     return DescribedUnit(
         shown(row["name"]), label, row["kind"], r, shuffled, float(row["density"]), stretches,
         links["incoming"], links["outgoing"],
@@ -221,11 +218,10 @@ def _unit(row: dict[str, Any], contexts: list[dict[str, Any]]) -> DescribedUnit:
 
 def median_r(units: Sequence[DescribedUnit]) -> tuple[float, float]:
     """Median of r and of its control over the units that have them; nan where none has."""
-    return _median([unit.r for unit in units]), _median([unit.shuffled for unit in units])
+    return median([unit.r for unit in units]), median([unit.shuffled for unit in units])
 
 
-def _median(values: Sequence[float]) -> float:
-    known = sorted(value for value in values if not math.isnan(value))
-    if not known:
-        return math.nan
-    return (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
+def median(values: Sequence[float]) -> float:
+    """The median of what is known; nan where nothing is."""
+    held = [value for value in values if not math.isnan(value)]
+    return statistics.median(held) if held else math.nan

@@ -7,7 +7,6 @@ that is unknown is null.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from pellucid.errors import BadInput
 from pellucid.words.described import LabelKind
-from pellucid.words.tables import damaged, read_table, shown, stored, write_table
+from pellucid.words.tables import damaged, known, read_table, score_of, shown, stored, write_table
 
 JUDGED = "labels.parquet"
 MAKER = "pellucid"
@@ -139,8 +138,8 @@ def read_judged(directory: Path, names: Collection[str] | None = None) -> Judged
 def _row(label: JudgedLabel) -> dict[str, Any]:
     scores = [
         {
-            "how": score.how, "value": _known(score.value), "low": _known(score.low), "high": _known(score.high),
-            "contexts": score.contexts, "missing": score.missing, "shuffled": _known(score.shuffled),
+            "how": score.how, "value": known(score.value), "low": known(score.low), "high": known(score.high),
+            "contexts": score.contexts, "missing": score.missing, "shuffled": known(score.shuffled),
         }
         for score in label.scores
     ]  # fmt: skip
@@ -158,18 +157,10 @@ def _label(row: Mapping[str, Any]) -> JudgedLabel:
         raise ValueError(row["kind"])
     scores = tuple(
         Score(
-            score["how"], _float(score["value"]), _float(score["low"]), _float(score["high"]), int(score["contexts"]),
-            int(score["missing"]), _float(score["shuffled"]),
+            score["how"], *(score_of(score[name]) for name in ("value", "low", "high")), int(score["contexts"]),
+            int(score["missing"]), score_of(score["shuffled"]),
         )
         for score in row["scores"]
     )  # fmt: skip
     text, missing = (None if row[name] is None else shown(row[name]) for name in ("text", "missing"))
     return JudgedLabel(shown(row["unit"]), row["kind"], shown(row["maker"]), text, missing, scores)
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _float(value: float | None) -> float:
-    return math.nan if value is None else float(value)

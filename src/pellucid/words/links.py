@@ -19,6 +19,7 @@ from pellucid.ir.graph import Ref, Weight
 from pellucid.ir.program import Program
 from pellucid.ir.units import Site, sites
 from pellucid.words.described import Link
+from pellucid.words.reading.install import DICTIONARY, WRITTEN
 
 NORMS = ("rms_norm", "layer_norm")
 STRONGEST = 5
@@ -34,7 +35,7 @@ class Links:
 
 def links_of(program: Program, strongest: int = STRONGEST) -> Mapping[Site, Links]:
     """The links between the latents of all dictionaries in a program, by absolute strength, strongest first."""
-    found = sites(program, "latents") if any(f.kind == "dictionary" for f in program.functions.values()) else ()
+    found = latent_sites(program)
     writes = {site: written_by(program, site) for site in found}
     reads = {site: read_by(program, site) for site in found}
     links = {}
@@ -46,6 +47,11 @@ def links_of(program: Program, strongest: int = STRONGEST) -> Mapping[Site, Link
             _strongest(own, before, strongest, site.units), _strongest(written, after, strongest, site.units)
         )
     return links
+
+
+def latent_sites(program: Program) -> tuple[Site, ...]:
+    """The latents of all dictionaries in a program; none where it has none."""
+    return sites(program, "latents") if any(f.kind == "dictionary" for f in program.functions.values()) else ()
 
 
 def _strongest(
@@ -80,7 +86,7 @@ def strongest_links(
 
 def written_by(program: Program, site: Site) -> Float[torch.Tensor, "latents width"] | None:
     """The directions in the residual stream that latents write; None where the program has no such table."""
-    table = program.weights.get(f"{whole_of(site)}.written.decoder")
+    table = program.weights.get(f"{whole_of(site)}{WRITTEN}.decoder")
     return None if table is None else table.detach().float()
 
 
@@ -113,4 +119,4 @@ def gains_before(program: Program, name: str, width: int) -> Float[torch.Tensor,
 
 def whole_of(site: Site) -> str:
     """The function that the dictionary of a site is a part of."""
-    return site.function.rpartition(".")[0]
+    return site.function.removesuffix(DICTIONARY)

@@ -5,6 +5,7 @@ Text is UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as the esca
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,16 @@ def damaged(path: Path, error: Exception) -> BadInput:
     """What to raise for a file that cannot be read."""
     cause = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({type(error).__name__})"
     return BadInput(f"{path}: {cause}; run pellucid describe again")
+
+
+def known(value: float) -> float | None:
+    """A score as it is stored: null where it is unknown."""
+    return None if math.isnan(value) else value
+
+
+def score_of(value: float | None) -> float:
+    """The score that `known` was given."""
+    return math.nan if value is None else float(value)
 
 
 _ESCAPED = re.compile(r"\\(\\|u(d[89a-f][0-9a-f]{2}))")

@@ -18,9 +18,18 @@ from jaxtyping import Float
 
 from pellucid.ir.graph import Block, Node, Ref, Weight, refs
 from pellucid.ir.program import Program
-from pellucid.ir.units import KINDS, Site, sites
+from pellucid.ir.units import KINDS, Site
 from pellucid.words.described import Link
-from pellucid.words.links import STRONGEST, Links, gains_before, read_by, strongest_links, whole_of, written_by
+from pellucid.words.links import (
+    STRONGEST,
+    Links,
+    gains_before,
+    latent_sites,
+    read_by,
+    strongest_links,
+    whole_of,
+    written_by,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +63,7 @@ def _lengths(
 
 def head_links(program: Program, count: int = STRONGEST) -> Mapping[Site, Links]:
     """The strongest links of heads with the latents of dictionaries, by site; none of forms that are not known."""
-    latents = sites(program, "latents") if any(f.kind == "dictionary" for f in program.functions.values()) else ()
+    latents = latent_sites(program)
     found = {}
     for site in head_sites(program):
         circuit = circuit_of(program, site)

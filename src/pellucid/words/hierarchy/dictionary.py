@@ -20,7 +20,8 @@ from pellucid.words.hierarchy.modules import MODULE, SUBMODULE, DescribedModule
 from pellucid.words.hierarchy.substitution import Bench, substituted_groups
 from pellucid.words.labels.activations import Activations
 from pellucid.words.labels.labelset import LabelSet
-from pellucid.words.reading.install import DICTIONARY, WRITTEN
+from pellucid.words.links import whole_of
+from pellucid.words.links import written_by as directions_written
 
 Sizes: TypeAlias = Float[np.ndarray, " latents"]
 """How much each latent writes for a unit of activation."""
@@ -61,8 +62,8 @@ def _whole(site: Site, coarse: Level, acts: tuple[Activations, Activations], siz
     everyone = np.ones((1, site.units), dtype=bool)
     written = [written_by(a, everyone, sizes, corpus.ids.shape) for a, corpus in zip(acts, corpora, strict=True)]
     said = coarse.labels.predict(corpora[0].ids).sum(0).reshape(1, -1)
-    label = described(corpora[0].ids, said, coarse.labels.lexicon, owner_of(str(site)))
-    name = owner_of(str(site))
+    name = whole_of(site)
+    label = described(corpora[0].ids, said, coarse.labels.lexicon, name)
     (text,) = sentences(label, corpora[0].ids)
     module = DescribedModule(name, "mlp", "", site.units, label=str(label.labels[0]), sentence=text)
     return Level((module,), label, (written[0], written[1]))
@@ -74,17 +75,12 @@ def _in_order(modules: Sequence[DescribedModule], submodules: Sequence[Described
         yield from (one for one in submodules if one.parent == module.name)
 
 
-def owner_of(site: str) -> str:
-    """The MLP whose dictionary has a site."""
-    return site.rpartition(":")[0].removesuffix(DICTIONARY)
-
-
 def sizes_of(program: Program, site: Site) -> Sizes:
     """How much each latent writes for a unit of activation; all alike where the table is not known."""
-    table = program.weights.get(f"{site.function.removesuffix(DICTIONARY)}{WRITTEN}.decoder")
+    table = directions_written(program, site)
     if table is None or len(table) != site.units:
         return np.ones(site.units)
-    return np.asarray(table.detach().double().norm(dim=1).numpy())
+    return np.asarray(table.double().norm(dim=1).numpy())
 
 
 def _of_groups(site: Site, groups: Groups, level: str) -> tuple[DescribedModule, ...]:
@@ -93,7 +89,7 @@ def _of_groups(site: Site, groups: Groups, level: str) -> tuple[DescribedModule,
     made, before = [], dict[int, int]()
     for group in range(int(own.max()) + 1):
         units = np.flatnonzero(own == group)
-        parent, name = site.function.removesuffix(DICTIONARY), f"{site}/{group}"
+        parent, name = whole_of(site), f"{site}/{group}"
         if level == SUBMODULE:
             module = int(groups.modules[units[0]])
             before[module] = before.get(module, -1) + 1
@@ -129,8 +125,7 @@ def _level(
 
 
 def _sums(acts: Activations) -> Float[np.ndarray, " latents"]:
-    rows = sparse.csr_matrix((np.abs(acts.values), acts.places, acts.start), (acts.units, acts.positions))
-    return np.asarray(rows.sum(1)).ravel()
+    return np.asarray(abs(acts.matrix).sum(1)).ravel()
 
 
 def written_by(
@@ -140,8 +135,7 @@ def written_by(
     shape: tuple[int, int],
 ) -> Float[np.ndarray, "groups windows context"]:
     """How much the latents of each group write at every position."""
-    rows = sparse.csr_matrix((np.abs(acts.values), acts.places, acts.start), (acts.units, acts.positions))
-    total = sparse.csr_matrix(members * sizes) @ rows
+    total = sparse.csr_matrix(members * sizes) @ abs(acts.matrix)
     return np.asarray(total.todense(), dtype=np.float32).reshape(len(members), *shape)
 
 
@@ -149,11 +143,12 @@ def _with_substitution(
     level: Level, labels: LabelSet, acts: Activations, bench: Bench, trial: Trial, seed: int
 ) -> Level:
     """The level with the largest modules run by their latents' labels."""
+    if not level.modules:
+        return level
     order = sorted(range(len(level.modules)), key=lambda i: -level.modules[i].share)[: trial.largest]
     chosen = [membership_of(level.modules[i], len(labels)) for i in order]
-    rows = sparse.csr_matrix((acts.values, acts.places, acts.start), (acts.units, acts.positions))
-    usual = np.asarray(rows.mean(1)).ravel()
-    found = substituted_groups(bench, owner_of(labels.site), labels, usual, chosen, seed)
+    usual = np.asarray(acts.matrix.mean(1)).ravel()
+    found = substituted_groups(bench, level.modules[0].parent, labels, usual, chosen, seed)
     modules = list(level.modules)
     for place, (share, cost) in zip(order, found, strict=True):
         modules[place] = dataclasses.replace(modules[place], recovered=share, cost=cost)

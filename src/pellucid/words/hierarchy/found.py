@@ -15,12 +15,13 @@ from pellucid.ir.program import Program
 from pellucid.ir.units import parse_site
 from pellucid.words.described import DescribedUnit
 from pellucid.words.gathered import acts_of_sites
-from pellucid.words.hierarchy.dictionary import modules_of, owner_of
+from pellucid.words.hierarchy.dictionary import modules_of
 from pellucid.words.hierarchy.functions import functions_of
 from pellucid.words.hierarchy.level import Level, Trial
 from pellucid.words.hierarchy.modules import DescribedModule
 from pellucid.words.hierarchy.substitution import bench_of
 from pellucid.words.labels.labelset import LabelSet
+from pellucid.words.links import whole_of
 
 
 def describe_modules(
@@ -57,6 +58,6 @@ def describe_modules(
         if report is not None:
             report(found.site)
         whole, modules = modules_of(program, found, (acts[0][site], acts[1][site]), corpora, bench, trial, seed)
-        below[owner_of(found.site)] = modules
+        below[whole_of(site)] = modules
         mlps.append(whole)
     return functions_of(program, mlps, below, corpora, bench, units, trial, seed)

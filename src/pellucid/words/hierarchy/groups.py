@@ -98,7 +98,7 @@ def held_quality(
 
 def together(acts: Activations, neighbours: int) -> sparse.csr_matrix:
     """The links between latents: cosines of their activations, of each latent the strongest, symmetric."""
-    rows = sparse.csr_matrix((acts.values, acts.places, acts.start), (acts.units, acts.positions))
+    rows = acts.matrix
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
     rows = (sparse.diags(1 / np.where(lengths > 0, lengths, 1.0)) @ rows).tocsr()
     kept = [_strongest(rows, start, neighbours) for start in range(0, acts.units, _ROWS)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
 
 from pellucid.errors import BadInput
 
@@ -37,6 +38,11 @@ class Activations:
         some = slice(self.start[unit], self.start[unit + 1])
         dense[self.places[some]] = self.values[some]
         return dense
+
+    @property
+    def matrix(self) -> sparse.csr_matrix:
+        """Units by positions."""
+        return sparse.csr_matrix((self.values, self.places, self.start), (self.units, self.positions))
 
     def some(self, units: slice) -> Activations:
         """Some neighbouring units, without gaps."""
