@@ -157,8 +157,8 @@ def _label(row: Mapping[str, Any]) -> JudgedLabel:
         raise ValueError(row["kind"])
     scores = tuple(
         Score(
-            score["how"], *(score_of(score[name]) for name in ("value", "low", "high")), int(score["contexts"]),
-            int(score["missing"]), score_of(score["shuffled"]),
+            score["how"], score_of(score["value"]), score_of(score["low"]), score_of(score["high"]),
+            int(score["contexts"]), int(score["missing"]), score_of(score["shuffled"]),
         )
         for score in row["scores"]
     )  # fmt: skip
