@@ -69,7 +69,7 @@ def test_records_are_what_the_program_computes(program):
     text, held = corpus(9, 0), corpus(6, 1)
     labels = labels_of(site, survey(text))
     scores = agreement(labels, held.ids, acts_of(program, site, held))
-    units = site_units(program, site, labels, scores, text, top=4, random=2)
+    units = site_units(site, labels, scores, text, acts_of(program, site, text), top=4, random=2)
     real = latents(program, site, text.ids)
     assert [unit.name for unit in units] == [f"{site}[{i}]" for i in range(LATENTS)]
     for unit in units:
@@ -178,7 +178,7 @@ def test_one_label_and_score_for_each_unit(program):
     labels = labels_of(site, survey(text))
     scores = agreement(labels, text.ids, acts_of(program, site, text))
     with pytest.raises(BadInput, match="10, but 9 labels"):
-        site_units(program, site, labels_of(site, survey(text), 9), scores, text)
+        site_units(site, labels_of(site, survey(text), 9), scores, text, acts_of(program, site, text))
 
 
 def test_labels_that_cite_heads_are_shown_as_they_are_written(program, tmp_path):
@@ -189,7 +189,7 @@ def test_labels_that_cite_heads_are_shown_as_they_are_written(program, tmp_path)
     labels = LabelSet(str(site), (Label(rules, lexicon),) * LATENTS, lexicon)
     looks, elsewhere = ({"0.1": np.zeros(part.ids.shape, dtype=np.int64)} for part in (text, held))
     scores = agreement(labels, held.ids, acts_of(program, site, held), looks=elsewhere)
-    units = site_units(program, site, labels, scores, text, looks=looks)
+    units = site_units(site, labels, scores, text, acts_of(program, site, text), looks=looks)
     write_unit_pages(units, tmp_path, "planted")
     (page,) = (tmp_path / "units").glob("000-*.html")
     assert "head 0.1" in units[0].label

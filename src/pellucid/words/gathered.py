@@ -6,7 +6,7 @@ all places. The first position of a window is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,7 +28,7 @@ BEFORE, AFTER = 24, 8
 """Tokens that are shown around a place."""
 
 
-def describe_units(program: Program, labels: Iterable[LabelSet], parts: CorpusParts) -> Iterator[DescribedUnit]:
+def describe_units(program: Program, labels: Sequence[LabelSet], parts: CorpusParts) -> Iterator[DescribedUnit]:
     """The units of labelled sites with labels, scores, contexts and links, site by site.
 
     Args:
@@ -38,19 +38,20 @@ def describe_units(program: Program, labels: Iterable[LabelSet], parts: CorpusPa
     Raises:
         BadInput: a site is not in the program, or has another number of units than labels.
     """
-    links = links_of(program)
+    links, sites = links_of(program), {found.site: parse_site(program, found.site) for found in labels}
+    held, shown = (acts_of_sites(program, [*sites.values()], part) for part in (parts.verify, parts.describe))
     for found in labels:
-        site = parse_site(program, found.site)
-        scores = _scores(found, parts.verify, acts_of(program, site, parts.verify))
-        yield from site_units(program, site, found, scores, parts.describe, links=links.get(site))
+        site = sites[found.site]
+        scores = _scores(found, parts.verify, held[site])
+        yield from site_units(site, found, scores, parts.describe, shown[site], links=links.get(site))
 
 
 def site_units(
-    program: Program,
     site: Site,
     labels: LabelSet,
     scores: Agreement,
     corpus: Corpus,
+    acts: Activations,
     *,
     looks: Looks | None = None,
     links: Links | None = None,
@@ -63,7 +64,7 @@ def site_units(
 
     Args:
         scores: of the labels, on other windows.
-        corpus: windows to take contexts from.
+        corpus: windows to take contexts from, and `acts` what the units do on them.
         looks: where heads look on them, if labels cite heads.
         top: contexts in which a unit is highest; `random` such that are drawn with `seed`.
 
@@ -74,7 +75,6 @@ def site_units(
         raise BadInput(
             f"units of {site}: {site.units}, but {len(labels)} labels and {len(scores.own)} scores; give one for each"
         )
-    acts = acts_of(program, site, corpus)
     said = labels.predict(corpus.ids, looks)
     generator = np.random.default_rng(seed)
     units = []
@@ -115,6 +115,8 @@ def acts_of_sites(
     program: Program, sites: Sequence[Site], corpus: Corpus, together: int = 8
 ) -> dict[Site, Activations]:
     """The same for several sites in one pass over the corpus. Raises BadInput."""
+    if not sites:
+        return {}
     context, before = corpus.ids.shape[1], 0
     entries: dict[Site, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {site: [] for site in sites}
 

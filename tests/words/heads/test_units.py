@@ -11,10 +11,9 @@ from pellucid.data.corpus import CorpusParts
 from pellucid.errors import BadInput
 from pellucid.ir.units import parse_unit
 from pellucid.words.described import read_units, write_units
-from pellucid.words.heads.capture import capture_heads
+from pellucid.words.heads.capture import capture_heads, drawn
 from pellucid.words.heads.correlation import correlation
 from pellucid.words.heads.fitting import Course, fit_heads
-from pellucid.words.heads.looking import drawn
 from pellucid.words.heads.rule import Heads
 from pellucid.words.heads.scene import grammar_of
 from pellucid.words.heads.units import BEFORE, FAINT, LONGEST, head_labels, head_units

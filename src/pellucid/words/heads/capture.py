@@ -17,7 +17,7 @@ from jaxtyping import Float, Float16, Int
 from pellucid.data.corpus import Corpus
 from pellucid.fanout import HERE, Fan
 from pellucid.ir.program import Program
-from pellucid.words.heads.opened import Attended, OpenedProgram, open_program
+from pellucid.words.heads.opened import Attended, OpenedProgram, from_queries, open_program
 
 WINDOWS = 8
 """Windows that run at the same time."""
@@ -94,10 +94,7 @@ def capture_heads(
         BadInput: the program takes more than ids or has no attention.
     """
     opened = open_program(program, readout=(0,))
-    context = corpus.ids.shape[1]
-    rng = np.random.default_rng(seed)
-    drawn = rng.permuted(np.tile(np.arange(1, context), (len(corpus), 1)), axis=1)[:, :queries]
-    rows = np.sort(drawn, axis=1)
+    rows = drawn(corpus, queries, seed)
     sums = _Sums(corpus)
     patterns: dict[str, list[np.ndarray]] = {
         function: [] for function in opened.functions if functions is None or function in functions
@@ -115,6 +112,12 @@ def capture_heads(
     )
 
 
+def drawn(corpus: Corpus, queries: int, seed: int) -> Int[np.ndarray, "windows query"]:
+    """Positions drawn from each window, rising; the first is never one."""
+    every = np.tile(np.arange(1, corpus.ids.shape[1]), (len(corpus), 1))
+    return np.sort(np.random.default_rng(seed).permuted(every, axis=1)[:, :queries], axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class _Seen:
     """What one attention does on some windows: queries, keys (of all heads), and patterns from the queries drawn."""
@@ -129,13 +132,12 @@ def _seen(
     opened: OpenedProgram, given: tuple[Int[torch.Tensor, "windows context"], Int[torch.Tensor, "windows drawn"]]
 ) -> dict[str, _Seen]:
     """What each attention function does on some windows."""
-    ids, drawn = given
+    ids, rows = given
     found: dict[str, _Seen] = {}
 
     def hook(function: str, attended: Attended) -> Float[torch.Tensor, "windows heads query value"]:
         pattern = attended.pattern()
-        rows = drawn[:, None, :, None].expand(-1, pattern.shape[1], -1, pattern.shape[3])
-        kept = pattern.gather(2, rows).half().numpy()
+        kept = from_queries(pattern, rows).half().numpy()
         found[function] = _Seen(ids, attended.still_q.clone(), attended.still_k.clone(), kept)
         return attended.mixed(pattern)
 

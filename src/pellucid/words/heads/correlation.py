@@ -18,7 +18,8 @@ from jaxtyping import Float
 
 from pellucid.data.corpus import Corpus
 from pellucid.ir.program import Program
-from pellucid.words.heads.looking import Looks, drawn, looks_of, telling
+from pellucid.words.heads.capture import drawn
+from pellucid.words.heads.looking import Looks, looks_of, telling
 from pellucid.words.heads.opened import Pattern
 from pellucid.words.heads.rule import Heads
 

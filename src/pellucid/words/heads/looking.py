@@ -12,8 +12,8 @@ from jaxtyping import Bool, Int
 from pellucid.data.corpus import Corpus
 from pellucid.errors import BadInput
 from pellucid.ir.program import Program
-from pellucid.words.heads.capture import Captured
-from pellucid.words.heads.opened import Attended, Pattern, open_program
+from pellucid.words.heads.capture import Captured, drawn
+from pellucid.words.heads.opened import Attended, Pattern, from_queries, open_program
 from pellucid.words.heads.rule import Heads
 
 WINDOWS = 4
@@ -65,9 +65,7 @@ def looks_of(
             function: str, given: Attended, rows: torch.Tensor = rows, found: dict[str, Pattern] = found
         ) -> torch.Tensor:
             pattern = given.pattern()
-            found[function] = pattern.gather(
-                2, rows[:, None, :, None].expand(-1, pattern.shape[1], -1, pattern.shape[3])
-            )
+            found[function] = from_queries(pattern, rows)
             return given.mixed(pattern)
 
         with torch.no_grad():
@@ -77,13 +75,6 @@ def looks_of(
         real = torch.stack([found[function][:, head] for function, head in names], dim=1)
         yield Looks(start, ids, rows, real)
         start += len(ids)
-
-
-def drawn(corpus: Corpus, queries: int, seed: int) -> Int[np.ndarray, "windows query"]:
-    """Positions drawn from each window, rising; the first is never one."""
-    own = corpus.ids.shape[1] - 1
-    every = np.tile(np.arange(1, own + 1), (len(corpus), 1))
-    return np.sort(np.random.default_rng(seed).permuted(every, axis=1)[:, :queries], axis=1)
 
 
 def telling(looks: Looks, beginning: int | None) -> Bool[torch.Tensor, "windows query key"]:

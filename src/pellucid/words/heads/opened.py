@@ -59,7 +59,7 @@ class Attended:
         """Where the heads really look, from all queries or those at the given positions."""
         context = self.k.shape[2]
         rows = torch.arange(context).expand(len(self.q), context) if queries is None else queries
-        chosen = self.q.gather(2, rows[:, None, :, None].expand(-1, self.q.shape[1], -1, self.q.shape[3]))
+        chosen = from_queries(self.q, rows)
         scores = chosen @ self.k.repeat_interleave(self.shared, 1).transpose(-1, -2) * self.scale
         if self.mask is not None:
             mask = self.mask.expand(len(self.q), -1, context, context)
@@ -72,6 +72,13 @@ class Attended:
     def mixed(self, pattern: Pattern) -> Float[torch.Tensor, "windows heads query value"]:
         """The values that a pattern mixes."""
         return pattern @ self.v.repeat_interleave(self.shared, 1)
+
+
+def from_queries(
+    every: Float[torch.Tensor, "windows heads context of"], rows: Int[torch.Tensor, "windows query"]
+) -> Float[torch.Tensor, "windows heads query of"]:
+    """What some queries have, patterns or the queries themselves; they may be others in each window."""
+    return every.gather(2, rows[:, None, :, None].expand(-1, every.shape[1], -1, every.shape[3]))
 
 
 Hook: TypeAlias = Callable[[str, Attended], Float[torch.Tensor, "windows heads query value"]]

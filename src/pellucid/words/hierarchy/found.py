@@ -53,7 +53,7 @@ def describe_modules(
     bench = bench_of(program, parts.verify.rows(slice(0, trial.windows)))
     below, mlps = dict[str, tuple[DescribedModule, ...]](), list[Level]()
     sites = [parse_site(program, found.site) for found in labels]
-    acts = [acts_of_sites(program, sites, corpus) if sites else {} for corpus in corpora]
+    acts = [acts_of_sites(program, sites, corpus) for corpus in corpora]
     for site, found in zip(sites, labels, strict=True):
         if report is not None:
             report(found.site)
