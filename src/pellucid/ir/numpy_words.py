@@ -131,29 +131,36 @@ def label_leaves(
     `no`: a later node of the label, or -1 - rule.
     """
     flat = codes.reshape(codes.shape[0] * codes.shape[1], codes.shape[2])
-    holds = np.empty((len(flat), len(slot)), bool)
-    owner = np.repeat(np.arange(len(slot)), np.diff(member_start))
-    for place in range(codes.shape[-1]):
-        listed = known[int(known_start[place]) : int(known_start[place + 1])]
-        nodes = np.flatnonzero(slot == place)
-        if len(nodes) == 0:
-            continue
-        local = np.full(len(slot), -1)
-        local[nodes] = np.arange(len(nodes))
-        local = local[owner]
-        table = np.zeros((len(listed) + 1, len(nodes)), bool)
-        table[members[local >= 0], local[local >= 0]] = True
-        shown = flat[:, place]
-        at = np.minimum(np.searchsorted(listed, shown), len(listed) - 1)
-        holds[:, nodes] = table[np.where(listed[at] == shown, at, len(listed))]
-    holds = holds == within.astype(bool)
     sizes = np.diff(node_start)
-    state = np.where(sizes > 0, 0, -1).astype(np.int32) + np.zeros((len(flat), 1), np.int32)
+    holds = _members(flat, known, known_start, slot, member_start, members) == within.astype(bool)[:, None]
+    state = np.repeat(np.where(sizes > 0, 0, -1).astype(yes.dtype)[:, None], len(flat), 1)
     for step in range(int(sizes.max())):
-        node = np.minimum(node_start[:-1] + step, len(slot) - 1)
-        following = np.where(holds[:, node], yes[node], no[node])
-        state = np.where((state == step) & (step < sizes), following, state)
-    return (-1 - state).astype(np.int64).reshape(*codes.shape[:-1], len(sizes))
+        labels = np.flatnonzero(sizes > step)
+        node = node_start[labels] + step
+        following = np.where(holds[node], yes[node][:, None], no[node][:, None])
+        state[labels] = np.where(state[labels] == step, following, state[labels])
+    return (-1 - state).T.astype(np.int64).reshape(*codes.shape[:-1], len(sizes))
+
+
+def _members(flat: Array, known: Array, known_start: Array, slot: Array, member_start: Array, members: Array) -> Array:
+    """Whether the code that each condition asks for is among its members, [condition, position]."""
+    found = np.zeros((len(slot), len(flat)), bool)
+    owner = np.repeat(np.arange(len(slot)), np.diff(member_start))
+    for place in np.unique(slot):
+        listed = known[int(known_start[place]) : int(known_start[place + 1])]
+        seen, back = np.unique(flat[:, place], return_inverse=True)
+        at = np.minimum(np.searchsorted(listed, seen), len(listed) - 1)
+        row = np.full(len(listed), -1)
+        row[at[listed[at] == seen]] = np.flatnonzero(listed[at] == seen)
+        nodes = np.flatnonzero(slot == place)
+        local = np.zeros(len(slot), np.int64)
+        local[nodes] = np.arange(len(nodes))
+        asked = np.flatnonzero(slot[owner] == place)
+        rows = row[members[asked]]
+        table = np.zeros((len(nodes), len(seen)), bool)
+        table[local[owner[asked[rows >= 0]]], rows[rows >= 0]] = True
+        found[nodes] = table[:, back.reshape(-1)]
+    return found
 
 
 def label_values(leaves: Array, values: Array) -> Array:

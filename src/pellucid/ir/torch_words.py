@@ -131,28 +131,38 @@ def label_leaves(
     are places in that slot's part of `known` (`known_start`); where that is as `within` says, `yes` comes next, else
     `no`: a later node of the label, or -1 - rule.
     """
-    flat = codes.reshape(codes.shape[0] * codes.shape[1], codes.shape[2])
-    holds = torch.empty(len(flat), len(slot), dtype=torch.bool)
-    owner = torch.repeat_interleave(torch.arange(len(slot)), member_start.diff())
-    for place in range(codes.shape[-1]):
-        listed = known[int(known_start[place]) : int(known_start[place + 1])]
-        nodes = (slot == place).nonzero()[:, 0]
-        if len(nodes) == 0:
-            continue
-        local = torch.full((len(slot),), -1).index_put((nodes,), torch.arange(len(nodes)))[owner]
-        table = torch.zeros(len(listed) + 1, len(nodes), dtype=torch.bool)
-        table[members[local >= 0].long(), local[local >= 0]] = True
-        shown = flat[:, place].contiguous()
-        at = torch.searchsorted(listed, shown).clamp(max=len(listed) - 1)
-        holds[:, nodes] = table[torch.where(listed[at] == shown, at, len(listed))]
-    holds = holds == within.bool()
-    sizes = node_start.diff()
-    state = torch.where(sizes > 0, 0, -1).to(torch.int32).expand(len(flat), -1)
+    flat, sizes = codes.flatten(0, 1), node_start.diff()
+    holds = _members(flat, known, known_start, slot, member_start, members) == within.bool()[:, None]
+    state = torch.where(sizes > 0, 0, -1).to(yes.dtype)[:, None].repeat(1, len(flat))
     for step in range(int(sizes.max())):
-        node = (node_start[:-1] + step).clamp(max=len(slot) - 1)
-        following = torch.where(holds[:, node], yes[node], no[node])
-        state = torch.where((state == step) & (step < sizes), following, state)
-    return (-1 - state).long().reshape(*codes.shape[:-1], len(sizes))
+        labels = (sizes > step).nonzero()[:, 0]
+        node = node_start[labels] + step
+        following = torch.where(holds[node], yes[node][:, None], no[node][:, None])
+        state[labels] = torch.where(state[labels] == step, following, state[labels])
+    return (-1 - state).T.long().reshape(*codes.shape[:-1], len(sizes))
+
+
+def _members(
+    flat: Tensor, known: Tensor, known_start: Tensor, slot: Tensor, member_start: Tensor, members: Tensor
+) -> Tensor:
+    """Whether the code that each condition asks for is among its members, [condition, position]."""
+    found = torch.zeros(len(slot), len(flat), dtype=torch.bool)
+    owner = torch.repeat_interleave(torch.arange(len(slot)), member_start.diff())
+    for place in torch.unique(slot).tolist():
+        listed = known[int(known_start[place]) : int(known_start[place + 1])]
+        seen, back = torch.unique(flat[:, place], return_inverse=True)
+        at = torch.searchsorted(listed, seen).clamp(max=len(listed) - 1)
+        row = torch.full((len(listed),), -1)
+        row[at[listed[at] == seen]] = (listed[at] == seen).nonzero()[:, 0]
+        nodes = (slot == place).nonzero()[:, 0]
+        local = torch.zeros(len(slot), dtype=torch.long)
+        local[nodes] = torch.arange(len(nodes))
+        asked = (slot[owner] == place).nonzero()[:, 0]
+        rows = row[members[asked].long()]
+        table = torch.zeros(len(nodes), len(seen), dtype=torch.bool)
+        table[local[owner[asked[rows >= 0]]], rows[rows >= 0]] = True
+        found[nodes] = table[:, back]
+    return found
 
 
 def label_values(leaves: Tensor, values: Tensor) -> Tensor:
