@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 
 from pellucid.errors import CannotRun
@@ -93,8 +92,9 @@ def _losses(case: Case, batches: Sequence[Ids], instead: Mapping[str, Replacemen
 def _loss(logits: Float[torch.Tensor, "samples seq vocabulary"], ids: Ids) -> Losses:
     """Nats a token of each sample, the token that begins it and the one after that left out."""
     first = min(2, ids.shape[1] - 1)
-    scored = logits[:, first - 1 : -1].double().transpose(1, 2)
-    return np.asarray(F.cross_entropy(scored, ids[:, first:], reduction="none").mean(1).numpy())
+    scored, wanted = logits[:, first - 1 : -1].float(), ids[:, first:, None]
+    lost = scored.logsumexp(-1) - scored.gather(-1, wanted)[..., 0]
+    return np.asarray(lost.double().mean(1).numpy())
 
 
 def _means(case: Case, parts: Mapping[str, Any], batches: Sequence[Ids]) -> Mapping[str, Replacement]:
