@@ -7,13 +7,9 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from endpoints import asked_in, closed_port, key_in, labelled, replying, said, serving
-from planted_language import VOCABULARY, WIDTH, language_program
+from planted_latents import LATENTS, PIECES, latent_program, random_corpus
 
-from pellucid.data.corpus import Corpus
-from pellucid.dictionaries.dictionary import Dictionary, TopK
-from pellucid.dictionaries.install import install
 from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
 from pellucid.ir.units import parse_unit, sites
@@ -25,21 +21,15 @@ from pellucid.words.labels.labelset import LabelSet, save_labels
 from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.parser import parse_label
 
-LATENTS = 20
-
 
 @pytest.fixture
 def program():
-    generator = torch.Generator().manual_seed(0)
-    encoder, decoder = (torch.randn(LATENTS, WIDTH, generator=generator) for _ in range(2))
-    dictionary = Dictionary("transcoder", TopK(1), encoder, torch.zeros(LATENTS), decoder, torch.zeros(WIDTH))
-    return install(language_program(), "layers.1.mlp", dictionary)
+    return latent_program()
 
 
 @pytest.fixture
 def corpus():
-    pieces = tuple(f" w{i}" for i in range(VOCABULARY))
-    return Corpus(np.random.default_rng(0).integers(0, VOCABULARY, (200, 24)), pieces)
+    return random_corpus()
 
 
 def answered(body):
@@ -52,11 +42,10 @@ def answered(body):
 
 def recorded(program, output):
     """The records of all latents, with their trees in the files that describe keeps."""
-    pieces = tuple(f" w{i}" for i in range(VOCABULARY))
     site = sites(program, "latents")[0]
     text = '1 where current in {" w3", " w5"}; 0 otherwise'
     (output / "words" / "labels").mkdir(parents=True)
-    labels = LabelSet(str(site), (parse_label(text, Lexicon(pieces)),) * LATENTS, Lexicon(pieces))
+    labels = LabelSet(str(site), (parse_label(text, Lexicon(PIECES)),) * LATENTS, Lexicon(PIECES))
     save_labels(labels, output / "words" / "labels" / "layers.1.mlp.json")
     write_units([DescribedUnit(str(site[i]), text, "tree", 0.5, 0.0, 0.1) for i in range(LATENTS)], output / PLACE)
 

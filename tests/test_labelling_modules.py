@@ -5,38 +5,30 @@ from __future__ import annotations
 import json
 import re
 
-import numpy as np
 import pytest
-import torch
 from endpoints import asked_in, key_in, replying, serving
-from planted_language import VOCABULARY, WIDTH, language_program
+from planted_latents import LATENTS, latent_program, random_corpus
 
-from pellucid.data.corpus import Corpus
-from pellucid.dictionaries.dictionary import Dictionary, TopK
-from pellucid.dictionaries.install import install
 from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
 from pellucid.ir.units import sites
-from pellucid.labelling import MODULES, explain_modules, labeller_at
+from pellucid.labelling import explain_modules, incomplete, labeller_at
+from pellucid.reports.module_terminal import module_text
 from pellucid.words.described import PLACE, DescribedUnit, write_units
+from pellucid.words.hierarchy.explained import PLACE as EXPLAINED_PLACE
+from pellucid.words.hierarchy.explained import read_explained
 from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.hierarchy.modules import DescribedModule, write_modules
-
-LATENTS = 20
 
 
 @pytest.fixture
 def program():
-    generator = torch.Generator().manual_seed(0)
-    encoder, decoder = (torch.randn(LATENTS, WIDTH, generator=generator) for _ in range(2))
-    dictionary = Dictionary("transcoder", TopK(1), encoder, torch.zeros(LATENTS), decoder, torch.zeros(WIDTH))
-    return install(language_program(), "layers.1.mlp", dictionary)
+    return latent_program()
 
 
 @pytest.fixture
 def corpus():
-    pieces = tuple(f" w{i}" for i in range(VOCABULARY))
-    return Corpus(np.random.default_rng(0).integers(0, VOCABULARY, (200, 24)), pieces)
+    return random_corpus()
 
 
 def described(program, output):
@@ -79,8 +71,9 @@ def test_names_that_tell_nothing_apart_are_taken_back_and_nothing_is_asked_twice
     ]  # fmt: skip
     assert all(one.told_apart.value == 0.5 for one in first)
     assert repr(first) == repr(again)
-    rows = [json.loads(line) for line in (output / "words" / MODULES).read_text().splitlines()]
-    assert [row["taken_back"] for row in rows] == ["ants", "bees"]
+    assert repr(read_explained(output / EXPLAINED_PLACE)) == repr(first)
+    assert "what bees is" in (output / "modules" / "index.html").read_text()
+    assert "its name fits several and was taken back: bees" in module_text(output, first[1].part).plain
 
 
 def test_replies_of_another_form_are_missing(program, corpus, tmp_path):
@@ -89,6 +82,8 @@ def test_replies_of_another_form_are_missing(program, corpus, tmp_path):
     with serving(replying("I am a module.")) as (address, _):
         found = explain_modules(program, corpus, output, labeller_at(address, "m", output))
     assert all(one.name is None and one.label is None and one.missing for one in found)
+    assert incomplete(found) == len(found) == 2
+    assert "missing: " in (output / "modules" / "index.html").read_text()
 
 
 def test_without_modules_nothing_is_asked(program, corpus, tmp_path):

@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -88,15 +87,18 @@ def describe(
     endpoint: Annotated[Optional[str], typer.Option(help="OpenAI-compatible address of a labeller")] = None,  # noqa: UP045
     labeller: Annotated[Optional[str], typer.Option(help="the model to ask there")] = None,  # noqa: UP045
     ask: Annotated[int, typer.Option(help="how many latents to ask it about")] = 60,
+    ask_modules: Annotated[int, typer.Option(help="how many modules to ask it about, with their interfaces")] = 24,
     max_calls: Annotated[Optional[int], typer.Option(help="requests to send at most")] = None,  # noqa: UP045
     ray: Annotated[Optional[str], typer.Option(help="local, or HOST:PORT of a Ray cluster to work on")] = None,  # noqa: UP045
 ) -> None:
     """Describe every MLP and head of a language model in words that run, and say what they are worth."""
     from pellucid import describing
     from pellucid.fanout import fan_at
-    from pellucid.labelling import explain_latents, incomplete, labeller_at
+    from pellucid.labelling import explain_latents, explain_modules, incomplete, labeller_at
     from pellucid.lift.load import load
     from pellucid.words.explain.asking import MISSING_EXIT_CODE
+    from pellucid.words.hierarchy.explained import ExplainedModule
+    from pellucid.words.judged import JudgedLabel
 
     with _interruptible("the same command goes on"), fan_at(ray) as fan, _stages() as say:
         asker = labeller_at(endpoint, labeller, output, max_calls) if endpoint else None
@@ -104,8 +106,11 @@ def describe(
         corpus = describing.read_text(network, inputs, context, tokens)
         effort = describing.effort_of(latents=latents, tuned=tuned, only=only or (), seed=seed)
         described = describing.describe(network, corpus, output=output, effort=effort, progress=say, fan=fan)
-        more = partial(explain_latents, described, corpus, output, count=ask, seed=seed, progress=say, fan=fan)
-        asked = more(asker) if asker else ()
+        asked: list[JudgedLabel | ExplainedModule] = []
+        if asker and ask:
+            asked += explain_latents(described, corpus, output, asker, count=ask, seed=seed, progress=say, fan=fan)
+        if asker and ask_modules:
+            asked += explain_modules(described, corpus, output, asker, count=ask_modules, seed=seed, progress=say)
     _print_ledger(described)
     _print_verdicts(
         [verdict for verdict in described.notes.verdicts if verdict.reading == "words" or not verdict.passed],
@@ -113,7 +118,7 @@ def describe(
     )
     console.print(f"report: {output / 'report.html'}\nwords: {output / describing.FOLDER}", markup=False)
     if asked:
-        missing = sum(one.text is None for one in asked)
+        missing = sum(one.missing is not None for one in asked)
         console.print(f"labels by the labeller: {len(asked) - missing}, missing: {missing}", markup=False)
     _exit_by(described.notes.verdicts)
     if incomplete(asked):

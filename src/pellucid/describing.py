@@ -47,6 +47,8 @@ from pellucid.words.finding import effort_of as effort_of
 from pellucid.words.gathered import describe_units
 from pellucid.words.heads.rule import HeadRule
 from pellucid.words.heads.units import head_units
+from pellucid.words.hierarchy.explained import PLACE as EXPLAINED_PLACE
+from pellucid.words.hierarchy.explained import read_explained
 from pellucid.words.hierarchy.found import describe_modules
 from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.hierarchy.modules import DescribedModule, read_modules, write_modules
@@ -130,7 +132,7 @@ def _recorded(
     units = (*describe_units(program, labels, parts), *head_units(program, rules, parts))
     modules = _modules(program, labels, parts, units, output, seed, say)
     with writing(output):
-        write_module_page(modules, units, output, program.source)
+        write_module_page(modules, units, output, program.source, read_explained(output / EXPLAINED_PLACE))
         write_units(units, output / PLACE)
         write_unit_pages(units, output, program.source, read_judged(output / PLACE))
 

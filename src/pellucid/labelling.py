@@ -1,6 +1,7 @@
 """Labels by a language model: evidence of latents from a described program goes to an endpoint, labels come back.
 
 capture → evidence → cost → ask → judge → explanations.jsonl, labels.parquet → pages
+modules, interfaces → evidence → cost → ask → names that fit several taken back → modules-explained.jsonl → page
 
 The store of activations is kept in the folder `words` of the description, replies in a folder beside it: an endpoint
 is tried before anything else is begun. So a run that was stopped goes on where it was, and asks nothing twice. Labels
@@ -10,8 +11,6 @@ the same latents are run on the same exams.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -25,36 +24,33 @@ from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
 from pellucid.describing import FOLDER
 from pellucid.errors import BadInput
 from pellucid.fanout import HERE, Fan
-from pellucid.ir.directory import replaced, writing
+from pellucid.ir.directory import writing
 from pellucid.ir.program import Program
 from pellucid.ir.units import Unit, parse_site, sites
+from pellucid.reports.module_pages import write_module_page
 from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.words.described import PLACE, UNITS, read_units
 from pellucid.words.explain.asking import Asker
 from pellucid.words.explain.endpoint import endpoint_from_environment
 from pellucid.words.explain.evidence import Evidence
-from pellucid.words.explain.explaining import Explanation, cost_of, explain, explain_questions
+from pellucid.words.explain.explaining import EXPLANATION, Explanation, cost_of, explain, explain_questions
 from pellucid.words.explain.stored import stored_evidence
 from pellucid.words.gathered import acts_of
-from pellucid.words.hierarchy.asked import (
-    ExplainedModule,
-    contrast_exams,
-    interface_evidence,
-    judged_names,
-    module_evidence,
-)
+from pellucid.words.hierarchy.asked import contrast_exams, interface_evidence, judged_names, module_evidence
 from pellucid.words.hierarchy.detection import strong
 from pellucid.words.hierarchy.dictionary import sizes_of, written_by
+from pellucid.words.hierarchy.explained import PLACE as EXPLAINED_PLACE
+from pellucid.words.hierarchy.explained import ExplainedModule, write_explained
 from pellucid.words.hierarchy.modules import MODULE, DescribedModule, children_of, read_modules
 from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.judged import MAKER, JudgedLabel, Score, ScoreKind, by_unit, read_judged, replacing, write_judged
 from pellucid.words.labels.labelset import LabelSet, load_labels
+from pellucid.words.lines import write_lines
 from pellucid.words.scores.asked import classify
 from pellucid.words.scores.exams import Exam
 from pellucid.words.scores.judging import asked_scores, doings, exams_of, judging_questions, run_scores
 
 EXPLANATIONS = "explanations.jsonl"
-MODULES = "modules-explained.jsonl"
 EACH = 5
 """Active contexts of an exam, and as many silent ones."""
 
@@ -111,7 +107,8 @@ def explain_latents(
     exams = exams_of(parts.verify, doings(program, parts.verify, units), each=EACH, seed=seed)
     say(f"ask: {cost_of(asker, explain_questions(evidence)) + cost_of(asker, judging_questions(exams, how))}")
     found = explain(asker, evidence)
-    _write_lines(found, Path(output), EXPLANATIONS)
+    with writing(output):
+        write_lines(found, EXPLANATION, place / EXPLANATIONS)
     say("ask: what the labels are worth on text that they were not made from")
     scores = asked_scores(asker, [one.label for one in found], exams, how, seed)
     labels = tuple(_label(asker, one, some) for one, some in zip(found, scores, strict=True))
@@ -159,14 +156,10 @@ def explain_modules(
     told = [None if one.label is None else f"{one.name}: {one.label}" for one in found[: len(chosen)]]
     scores = classify(asker, "detection", told, exams)
     explained = judged_names(found, [*scores, *[None] * (len(found) - len(chosen))])
-    _write_lines(explained, Path(output), MODULES)
+    with writing(output):
+        write_explained(explained, Path(output) / EXPLAINED_PLACE)
+        write_module_page(modules, units, Path(output), program.source, explained)
     return explained
-
-
-def _write_lines(records: Sequence[Explanation] | Sequence[ExplainedModule], output: Path, name: str) -> None:
-    """Records as JSON, one a line, in the folder of the description."""
-    with writing(output), replaced(output / FOLDER / name) as scratch:
-        scratch.write_text("".join(json.dumps(dataclasses.asdict(one)) + "\n" for one in records), encoding="utf-8")
 
 
 def _largest(modules: Sequence[DescribedModule], count: int) -> list[list[DescribedModule]]:
@@ -186,10 +179,11 @@ def _doing(
     return np.array([*map(strong, written_by(acts, members, sizes_of(program, site), corpus.ids.shape))])
 
 
-def incomplete(labels: Sequence[JudgedLabel]) -> int:
+def incomplete(labels: Sequence[JudgedLabel | ExplainedModule]) -> int:
     """How many labels are missing, or have a score for which no reply came at all."""
     return sum(
-        label.text is None or any(score.contexts == 0 and score.missing > 0 for score in label.scores)
+        label.missing is not None
+        or (isinstance(label, JudgedLabel) and any(score.contexts == 0 and score.missing > 0 for score in label.scores))
         for label in labels
     )
 

@@ -1,16 +1,17 @@
 """The page of modules: every module is there, links lead somewhere, and nothing that text says is more than text."""
 
-import html.parser
 import math
 
 import planted_units as planted
 import pytest
+from tags import Tags
 
 from pellucid.errors import BadInput
 from pellucid.reports.module_pages import branches, figures, write_module_page
 from pellucid.reports.module_terminal import module_text, modules_called
 from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.words.hierarchy import modules as records
+from pellucid.words.hierarchy.explained import ExplainedModule
 from pellucid.words.hierarchy.modules import PLACE, DescribedModule, write_modules
 
 EVIL = "<script>alert(1)</script>\u202e"
@@ -28,24 +29,12 @@ MODULES = (
 )  # fmt: skip
 
 
-class Tags(html.parser.HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     write_modules(MODULES, out / PLACE)
-    write_module_page(MODULES, UNITS, out, EVIL)
+    said = tuple(ExplainedModule(part, EVIL, EVIL, EVIL) for part in (f"{SITE}/1", "mlp"))
+    write_module_page(MODULES, UNITS, out, EVIL, said)
     write_unit_pages(UNITS, out, "model")
     return out
 

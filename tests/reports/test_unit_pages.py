@@ -1,11 +1,11 @@
 """Pages of units: everything is there, in files of 200, and nothing that text says is more than text."""
 
 import dataclasses
-import html.parser
 import re
 
 import planted_units as planted
 import pytest
+from tags import Tags
 
 from pellucid.errors import BadInput
 from pellucid.ir.units import Site, Unit
@@ -16,24 +16,6 @@ from pellucid.words.described import PLACE, DescribedUnit, Link, write_units
 from pellucid.words.judged import by_unit
 
 EVIL = '<img src=x onerror="alert(1)">:latents'
-
-
-class Tags(html.parser.HTMLParser):
-    """Every tag with its attributes, all ids, all links, all text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def values(self, name):
-        return [attributes[name] for _, attributes in self.tags if name in attributes]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pellucid.reports.page import render, write_page
 from pellucid.reports.unit_pages import MODULE_PAGE, paged
 from pellucid.reports.unit_views import score
 from pellucid.words.described import DescribedUnit, median
+from pellucid.words.hierarchy.explained import ExplainedModule
 from pellucid.words.hierarchy.modules import DescribedModule, Tested
 
 STYLE = "modules.css"
@@ -22,12 +23,14 @@ STYLE = "modules.css"
 
 @dataclass(frozen=True)
 class Branch:
-    """A module with those in it, and where its latents are: their numbers with links, "" where there is no page."""
+    """A module with those in it, and where its latents are: their numbers with links, "" where there is no page; `said`
+    is what a labeller said of it, of an MLP: of what its modules hand on."""
 
     module: DescribedModule
     anchor: str
     children: tuple[Branch, ...]
     units: tuple[tuple[int, str], ...]
+    said: ExplainedModule | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,11 @@ class Row:
 
 
 def write_module_page(
-    modules: Sequence[DescribedModule], units: Sequence[DescribedUnit], directory: Path, source: str
+    modules: Sequence[DescribedModule],
+    units: Sequence[DescribedUnit],
+    directory: Path,
+    source: str,
+    explained: Sequence[ExplainedModule] = (),
 ) -> Path:
     """Write the page of modules into a folder of a directory; gives the page.
 
@@ -53,6 +60,7 @@ def write_module_page(
         modules: parents first.
         units: those that have pages (`write_unit_pages`).
         source: what the modules are of, for the title.
+        explained: what a labeller said of modules and interfaces.
 
     Raises:
         BadInput: the folder cannot be written.
@@ -63,24 +71,32 @@ def write_module_page(
     except OSError as error:
         raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another output directory") from error
     places = {unit.name: f"../units/{page.file}#u{unit.index}" for page in paged(units) for unit in page.units}
-    write_page(module_page(modules, places, source), directory / MODULE_PAGE)
+    write_page(module_page(modules, places, source, explained), directory / MODULE_PAGE)
     return directory / MODULE_PAGE
 
 
-def module_page(modules: Sequence[DescribedModule], places: Mapping[str, str], source: str) -> str:
+def module_page(
+    modules: Sequence[DescribedModule],
+    places: Mapping[str, str],
+    source: str,
+    explained: Sequence[ExplainedModule] = (),
+) -> str:
     """The page as HTML.
 
     Args:
         places: the file and anchor of every unit that has one, by name.
     """
     return render(
-        "modules.html.j2", also=(STYLE,), tree=branches(modules, places), rows=figures(modules), source=source,
-        score=score, tested=tested,
+        "modules.html.j2", also=(STYLE,), tree=branches(modules, places, explained), rows=figures(modules),
+        source=source, score=score, tested=tested,
     )  # fmt: skip
 
 
-def branches(modules: Sequence[DescribedModule], places: Mapping[str, str]) -> tuple[Branch, ...]:
+def branches(
+    modules: Sequence[DescribedModule], places: Mapping[str, str], explained: Sequence[ExplainedModule] = ()
+) -> tuple[Branch, ...]:
     """The modules as a tree; those whose parent is not there are roots."""
+    said = {one.part: one for one in explained}
     known = {module.name for module in modules}
     below: dict[str, list[tuple[int, DescribedModule]]] = {}
     for number, module in enumerate(modules):
@@ -93,7 +109,7 @@ def branches(modules: Sequence[DescribedModule], places: Mapping[str, str]) -> t
         children = grown(module.name)
         units = () if children else module.units
         links = tuple((unit, places.get(f"{module.site}[{unit}]", "")) for unit in units)
-        return Branch(module, f"m{number}", children, links)
+        return Branch(module, f"m{number}", children, links, said.get(module.name))
 
     return grown("")
 

@@ -10,6 +10,8 @@ from pellucid.errors import BadInput
 from pellucid.reports.module_pages import tested
 from pellucid.reports.unit_views import score
 from pellucid.reports.wording import clip, number, percent, visible
+from pellucid.words.hierarchy.explained import PLACE as EXPLAINED_PLACE
+from pellucid.words.hierarchy.explained import ExplainedModule, read_explained
 from pellucid.words.hierarchy.modules import PLACE, DescribedModule, children_of, read_modules
 
 LABEL, CHILD, LISTED = 1200, 100, 24
@@ -36,8 +38,11 @@ def module_text(directory: Path, name: str) -> Text:
     found = [module for module in every if name in (module.name, module.title)]
     if not found:
         raise BadInput(f"module {name!r}: there is none; {directory / 'modules' / 'index.html'} lists them")
+    said = {one.part: one for one in read_explained(directory / EXPLAINED_PLACE)}
     for module in found:
         _add_module(text, module, children_of(every, module.name))
+        if module.name in said:
+            _add_said(text, said[module.name])
     return text
 
 
@@ -57,6 +62,15 @@ def _add_module(text: Text, module: DescribedModule, children: tuple[DescribedMo
         _add(text, f"  {child.name}  {clip(child.shown, CHILD)}\n")
     if module.units and not children:
         _add(text, f"latents {', '.join(map(str, module.units))}\n")
+
+
+def _add_said(text: Text, said: ExplainedModule) -> None:
+    told = " — ".join(part for part in (said.name, said.label) if part is not None)
+    _add(text, f"labeller: {clip(told or f'missing: {said.missing}', LABEL)}\n")
+    if said.taken_back is not None:
+        _add(text, f"its name fits several and was taken back: {clip(said.taken_back, CHILD)}\n", "dim")
+    if said.told_apart is not None:
+        _add(text, f"tells its contexts from its siblings', as the labeller judges: {tested(said.told_apart)}\n", "dim")
 
 
 def _add(text: Text, piece: str, style: str = "") -> None:

@@ -39,7 +39,7 @@ def test_shown_says_that_there_is_no_name():
 def test_what_is_damaged_is_refused(tmp_path, line):
     file = tmp_path / "modules.jsonl"
     file.write_text(line + "\n")
-    with pytest.raises(BadInput, match="cannot be read as modules"):
+    with pytest.raises(BadInput, match="describe again"):
         read_modules(file)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.ir.codecs import maybe, number, record, text
 from pellucid.words.explain.asking import WRITTEN_COUNTS, Answer, Asker, Question
 from pellucid.words.explain.evidence import Evidence
 from pellucid.words.explain.prompts import explain_question
@@ -64,6 +65,10 @@ class Explanation:
     label: str | None
     missing: str | None
     seconds: float
+
+
+EXPLANATION = record(Explanation, part=text, name=maybe(text), label=maybe(text), missing=maybe(text), seconds=number)
+"""As a line of JSON."""
 
 
 def cost_of(asker: Asker, questions: Sequence[Question[Any]]) -> Cost:

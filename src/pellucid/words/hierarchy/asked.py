@@ -10,7 +10,6 @@ that two modules were given, unless one of them is told apart better.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from pellucid.words.described import DescribedUnit
 from pellucid.words.explain.evidence import InterfaceEvidence, ModuleEvidence
 from pellucid.words.explain.explaining import Explanation
 from pellucid.words.hierarchy.detection import All
+from pellucid.words.hierarchy.explained import ExplainedModule
 from pellucid.words.hierarchy.modules import MODULE, DescribedModule, Tested, children_of
 from pellucid.words.scores.exams import LENGTH, Exam, Sample, exam_of
 from pellucid.words.scores.marks import Classified
@@ -28,27 +28,6 @@ FITS = 0.6
 
 NEIGHBOURS, SHOWN = 5, 24
 """Modules shown that a module reads from or writes to, and modules that write an interface."""
-
-
-@dataclass(frozen=True)
-class ExplainedModule:
-    """What a labeller says of a module or an interface.
-
-    Attributes:
-        part: the module, or the MLP whose interface it is.
-        name: None where it is missing or was taken back.
-        label: None where it is missing.
-        taken_back: the name, where it was.
-        missing: why there is no reply, or no test of one; None where there is.
-        told_apart: balanced accuracy of name and label at telling the module's contexts from its siblings'.
-    """
-
-    part: str
-    name: str | None
-    label: str | None
-    taken_back: str | None = None
-    missing: str | None = None
-    told_apart: Tested | None = None
 
 
 def module_evidence(

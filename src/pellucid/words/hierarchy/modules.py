@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.errors import BadInput
-from pellucid.ir.codecs import Wrong, compact, integer, many, maybe, number, pair, parse, record, text
-from pellucid.ir.directory import replaced
+from pellucid.ir.codecs import integer, many, maybe, number, pair, record, text
+from pellucid.words.lines import read_lines, write_lines
 from pellucid.words.scores.intervals import Estimate
 
 PLACE = Path("words", "modules.jsonl")
@@ -81,11 +81,11 @@ class DescribedModule:
         return self.title if self.title is not None else f"unnamed: {self.latents} latents"
 
 
-_tested = record(Tested, value=number, low=number, high=number, count=integer, control=number)
+TESTED = record(Tested, value=number, low=number, high=number, count=integer, control=number)
 _module = record(
     DescribedModule, name=text, level=text, parent=text, latents=integer, title=maybe(text), taken_back=many(text),
-    sentence=text, label=maybe(text), share=number, site=text, units=many(integer), detection=maybe(_tested),
-    recovered=maybe(_tested), cost=number, holds=maybe(pair(number, number)),
+    sentence=text, label=maybe(text), share=number, site=text, units=many(integer), detection=maybe(TESTED),
+    recovered=maybe(TESTED), cost=number, holds=maybe(pair(number, number)),
 )  # fmt: skip
 
 
@@ -98,12 +98,7 @@ def write_modules(modules: Sequence[DescribedModule], file: Path) -> None:
     names = [module.name for module in modules]
     if len(set(names)) < len(names):
         raise BadInput(f"modules: {next(n for n in names if names.count(n) > 1)!r} is there twice; give each once")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(file) as scratch:
-            scratch.write_text("".join(f"{compact(_module.write(one))}\n" for one in modules), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{file}: modules cannot be written there ({error.strerror}); choose another") from error
+    write_lines(modules, _module, file)
 
 
 def read_modules(file: Path) -> tuple[DescribedModule, ...]:
@@ -112,12 +107,7 @@ def read_modules(file: Path) -> tuple[DescribedModule, ...]:
     Raises:
         BadInput: it is missing, damaged or something else.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        return tuple(_module.read(parse(line)) for line in lines)
-    except (OSError, UnicodeDecodeError, Wrong) as error:
-        cause = str(error) if isinstance(error, Wrong) else type(error).__name__
-        raise BadInput(f"{file}: cannot be read as modules ({cause}); run pellucid describe again") from error
+    return read_lines(file, _module, "run pellucid describe again")
 
 
 def children_of(modules: Sequence[DescribedModule], parent: str) -> tuple[DescribedModule, ...]:
