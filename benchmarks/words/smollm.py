@@ -25,7 +25,8 @@ from pellucid.data.corpus import CorpusParts, split_corpus
 from pellucid.data.corpus_files import read_corpus
 from pellucid.dictionaries.dictionary import Dictionary
 from pellucid.dictionaries.install import install
-from pellucid.dictionaries.pairs import Pairs, capture_pairs
+from pellucid.dictionaries.measures import fidelity
+from pellucid.dictionaries.pairs import capture_pairs
 from pellucid.dictionaries.training import Recipe, train_dictionary
 from pellucid.errors import BadInput
 from pellucid.ir.program import Program
@@ -111,15 +112,8 @@ def described(program: Program, names: list[str], parts: CorpusParts) -> dict[st
             site=f"{name}.dictionary:latents", threads=THREADS,
         )  # fmt: skip
         scores = agreement(labels, parts.verify.ids, latents_of(dictionary, held[name], parts.verify))
-        found[name] = Described(dictionary, labels, explained(dictionary, held[name]), scores)
+        found[name] = Described(dictionary, labels, 1 - fidelity(dictionary, held[name]).unexplained, scores)
     return found
-
-
-def explained(dictionary: Dictionary, pairs: Pairs) -> float:
-    """The share of the variance of the outputs that a dictionary explains."""
-    inputs, outputs = pairs.rows(slice(None))
-    left = (outputs - dictionary.decode(dictionary.encode(inputs))).square().sum()
-    return 1 - float(left / (outputs - outputs.mean(0)).square().sum())
 
 
 def labelled(found: Mapping[str, Described]) -> Table:

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pellucid.errors import BadInput
-from pellucid.reports.page import render, write_page
+from pellucid.reports.page import folder_made, render, write_page
 from pellucid.reports.unit_pages import MODULE_PAGE, paged
 from pellucid.reports.unit_views import score
 from pellucid.words.described import DescribedUnit, median
@@ -65,11 +64,7 @@ def write_module_page(
     Raises:
         BadInput: the folder cannot be written.
     """
-    folder = (directory / MODULE_PAGE).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another output directory") from error
+    folder_made((directory / MODULE_PAGE).parent)
     places = {unit.name: f"../units/{page.file}#u{unit.index}" for page in paged(units) for unit in page.units}
     write_page(module_page(modules, places, source, explained), directory / MODULE_PAGE)
     return directory / MODULE_PAGE

@@ -8,8 +8,9 @@ from rich.text import Text
 
 from pellucid.errors import BadInput
 from pellucid.reports.module_pages import tested
+from pellucid.reports.terminal import add
 from pellucid.reports.unit_views import score
-from pellucid.reports.wording import clip, number, percent, visible
+from pellucid.reports.wording import clip, number, percent
 from pellucid.words.hierarchy.explained import PLACE as EXPLAINED_PLACE
 from pellucid.words.hierarchy.explained import ExplainedModule, read_explained
 from pellucid.words.hierarchy.modules import PLACE, DescribedModule, children_of, read_modules
@@ -47,31 +48,27 @@ def module_text(directory: Path, name: str) -> Text:
 
 
 def _add_module(text: Text, module: DescribedModule, children: tuple[DescribedModule, ...]) -> None:
-    _add(text, f"{module.shown}\n", "bold")
+    add(text, f"{module.shown}\n", "bold")
     share = "" if module.share != module.share else f", {percent(module.share)} of what its dictionary writes"
-    _add(text, f"{module.name}: {module.level}, {module.latents} latents{share}\n", "dim")
-    _add(text, f"{module.sentence}\n")
+    add(text, f"{module.name}: {module.level}, {module.latents} latents{share}\n", "dim")
+    add(text, f"{module.sentence}\n")
     if module.label is not None:
-        _add(text, f"{clip(module.label, LABEL)}\n")
+        add(text, f"{clip(module.label, LABEL)}\n")
     if module.detection is not None:
-        _add(text, f"detection {tested(module.detection)}, with a sibling's {score(module.detection.control)}\n")
+        add(text, f"detection {tested(module.detection)}, with a sibling's {score(module.detection.control)}\n")
     if module.recovered is not None:
-        _add(text, f"recovered {tested(module.recovered)} of {number(module.cost)} nats, ")
-        _add(text, f"with labels dealt to others {score(module.recovered.control)}\n")
+        add(text, f"recovered {tested(module.recovered)} of {number(module.cost)} nats, ")
+        add(text, f"with labels dealt to others {score(module.recovered.control)}\n")
     for child in children[:LISTED]:
-        _add(text, f"  {child.name}  {clip(child.shown, CHILD)}\n")
+        add(text, f"  {child.name}  {clip(child.shown, CHILD)}\n")
     if module.units and not children:
-        _add(text, f"latents {', '.join(map(str, module.units))}\n")
+        add(text, f"latents {', '.join(map(str, module.units))}\n")
 
 
 def _add_said(text: Text, said: ExplainedModule) -> None:
     told = " — ".join(part for part in (said.name, said.label) if part is not None)
-    _add(text, f"labeller: {clip(told or f'missing: {said.missing}', LABEL)}\n")
+    add(text, f"labeller: {clip(told or f'missing: {said.missing}', LABEL)}\n")
     if said.taken_back is not None:
-        _add(text, f"its name fits several and was taken back: {clip(said.taken_back, CHILD)}\n", "dim")
+        add(text, f"its name fits several and was taken back: {clip(said.taken_back, CHILD)}\n", "dim")
     if said.told_apart is not None:
-        _add(text, f"tells its contexts from its siblings', as the labeller judges: {tested(said.told_apart)}\n", "dim")
-
-
-def _add(text: Text, piece: str, style: str = "") -> None:
-    text.append(visible(piece), style or None)
+        add(text, f"tells its contexts from its siblings', as the labeller judges: {tested(said.told_apart)}\n", "dim")

@@ -108,6 +108,15 @@ def write_report(program: Program, verdicts: Sequence[Verdict], path: str | os.P
     write_page(report(program, verdicts, units=pages), path)
 
 
+def folder_made(folder: Path) -> Path:
+    """A folder for pages, made where there is none. Raises BadInput where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another output directory") from error
+    return folder
+
+
 def write_page(text: str, path: str | os.PathLike[str]) -> None:
     """Write a page to `path`, all of it or nothing. Raises BadInput as `write_report` does."""
     target = Path(path)

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pellucid.errors import BadInput
-from pellucid.reports.page import render, write_page
+from pellucid.reports.page import folder_made, render, write_page
 from pellucid.reports.unit_views import Neighbour, Run, Terms, exam_lines, neighbours, runs, said_above, score, terms_of
 from pellucid.words.described import DescribedUnit, median_r
 from pellucid.words.judged import Judged, JudgedLabel
@@ -80,11 +79,7 @@ def write_unit_pages(
     Raises:
         BadInput: the folder cannot be written.
     """
-    folder = directory / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another output directory") from error
+    folder = folder_made(directory / FOLDER)
     pages = paged(units)
     places = {unit.name: f"{page.file}#u{unit.index}" for page in pages for unit in page.units}
     labels = {unit.name: unit.label for unit in units}

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from pellucid.errors import BadInput
 from pellucid.ir.units import Unit
+from pellucid.reports.terminal import add
 from pellucid.reports.unit_views import LEVELS, Run, exam_lines, neighbours, runs, said_above, score, terms_of
-from pellucid.reports.wording import clip, number, percent, visible
+from pellucid.reports.wording import clip, number, percent
 from pellucid.words.described import PLACE, DescribedUnit, read_units
 from pellucid.words.judged import JudgedLabel, read_judged
 
@@ -42,51 +43,47 @@ def unit_text(directory: Path, unit: Unit) -> Text:
 def text_of(unit: DescribedUnit, labels: dict[str, str | None], judged: Sequence[JudgedLabel] = ()) -> Text:
     """A unit as text; `labels` of other units by name, `judged` labels of this one."""
     text = Text()
-    _add(text, f"{unit.name}\n", "bold")
-    _add(text, f"{clip(unit.label, LABEL)}\n" if unit.label is not None else "no label was found\n")
+    add(text, f"{unit.name}\n", "bold")
+    add(text, f"{clip(unit.label, LABEL)}\n" if unit.label is not None else "no label was found\n")
     terms = terms_of(unit)
     scores = f"r {score(unit.r)}, {terms.control} {score(unit.shuffled)}"
-    _add(text, f"{unit.kind}; {scores}; {terms.density} {percent(unit.density)} of tokens\n", "dim")
+    add(text, f"{unit.kind}; {scores}; {terms.density} {percent(unit.density)} of tokens\n", "dim")
     for label in judged:
         _add_judged(text, label)
     above = said_above(unit)
     for how, title in (("top", terms.top), ("random", "at random places")):
         shown = [context for context in unit.contexts if context.how == how]
         if shown:
-            _add(text, f"\n{title}\n", "bold")
+            add(text, f"\n{title}\n", "bold")
         for context in shown:
-            _add(text, "  ")
+            add(text, "  ")
             for run in runs(context, unit.highest, above):
                 _add_run(text, run)
-            _add(text, "\n")
+            add(text, "\n")
     for title, links in ((terms.reads, unit.incoming), (terms.read, unit.outgoing)):
         if links:
-            _add(text, f"\n{title}\n", "bold")
+            add(text, f"\n{title}\n", "bold")
         for one in neighbours(links, labels):
-            _add(text, f"  {number(one.strength):>8}  {one.name}  {clip(one.label, NEIGHBOUR)}\n")
+            add(text, f"  {number(one.strength):>8}  {one.name}  {clip(one.label, NEIGHBOUR)}\n")
     return text
 
 
 def _add_judged(text: Text, label: JudgedLabel) -> None:
     """A label by whom, what it says unless that stands above, and its scores."""
-    _add(text, f"\nlabel by {label.maker} ({label.kind})\n", "bold")
+    add(text, f"\nlabel by {label.maker} ({label.kind})\n", "bold")
     if label.text is None:
-        _add(text, f"  missing: {clip(label.missing or '', LABEL)}\n")
+        add(text, f"  missing: {clip(label.missing or '', LABEL)}\n")
     elif label.kind == "language model":
-        _add(text, f"  {clip(label.text, LABEL)}\n")
+        add(text, f"  {clip(label.text, LABEL)}\n")
     for line in exam_lines(label):
-        _add(text, f"  {line}\n", "dim")
-
-
-def _add(text: Text, piece: str, style: str = "") -> None:
-    text.append(visible(piece), style or None)
+        add(text, f"  {line}\n", "dim")
 
 
 def _add_run(text: Text, run: Run) -> None:
     shown = f"[{run.text}]" if run.asks else run.text
     shown = f"«{shown}»" if run.peak else shown
     colour = f"black on {_colour(run.level)}" if run.level > 0 else "white on blue" if run.level < 0 else ""
-    _add(text, shown, " ".join(filter(None, (colour, "underline" if run.said else ""))))
+    add(text, shown, " ".join(filter(None, (colour, "underline" if run.said else ""))))
 
 
 def _colour(level: int) -> str:
