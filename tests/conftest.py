@@ -1,5 +1,6 @@
-"""Shapes and types are checked while tests run: jaxtyping with beartype on the whole package. Every test begins with the
-same random numbers of torch.
+"""Shapes and types are checked while tests run: jaxtyping with beartype on the whole package.
+
+Every test begins with the same random numbers of torch.
 """
 
 import os

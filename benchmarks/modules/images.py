@@ -62,7 +62,7 @@ METHODS = {"none": "none", "n-cut": "n-cut", "modular": "modular", "modular, cut
 OWN = ("modular", "modular, cut")
 ACCURACY, Z = 0.005, 30
 ALIVE, LOOKED_AT = 0.01, 1000
-GRID = tuple((decay, sparsity) for decay in (8.0, 16.0, 24.0, 40.0) for sparsity in (0.02, 0.05))
+GRID = tuple((decay, sparsity) for decay in (4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 40.0) for sparsity in (0.02, 0.05))
 BEHIND, HELD, CHOSEN_ON = 0.004, 10_000, (0, 1)
 """Decays of the weak loss and sparsities to choose from; how far accuracy may fall behind the regulariser's, on so many
 pictures held out, mean over these seeds."""
