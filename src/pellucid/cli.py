@@ -99,6 +99,7 @@ def describe(
     from pellucid.words.explain.asking import MISSING_EXIT_CODE
     from pellucid.words.hierarchy.explained import ExplainedModule
     from pellucid.words.judged import JudgedLabel
+    from pellucid.words.reading.install import choose
 
     with _interruptible("the same command goes on"), fan_at(ray) as fan, _stages() as say:
         asker = labeller_at(endpoint, labeller, output, max_calls) if endpoint else None
@@ -111,7 +112,7 @@ def describe(
             asked += explain_latents(described, corpus, output, asker, count=ask, seed=seed, progress=say, fan=fan)
         if asker and ask_modules:
             asked += explain_modules(described, corpus, output, asker, count=ask_modules, seed=seed, progress=say)
-    _print_ledger(described)
+    _print_ledger(choose(described), "run on its words: ")
     _print_verdicts(
         [verdict for verdict in described.notes.verdicts if verdict.reading == "words" or not verdict.passed],
         every=True,
@@ -273,10 +274,10 @@ def _stages() -> Iterator[Callable[[str], None]]:
         yield lambda stage: status.update(escape(stage)) if console.is_terminal else console.print(stage, markup=False)
 
 
-def _print_ledger(program: Program) -> None:
+def _print_ledger(program: Program, when: str = "") -> None:
     shares = program.ledger.parameters
     still = f"{shares['weights']:.1%} of {program.ledger.parameter_count:,} parameters are still weights"
-    console.print(f"[bold]{still}[/bold]; code {shares['code']:.1%}, words {shares['words']:.1%}")
+    console.print(f"{when}[bold]{still}[/bold]; code {shares['code']:.1%}, words {shares['words']:.1%}")
 
 
 def _print_verdicts(verdicts: Sequence[Verdict], every: bool = False) -> None:

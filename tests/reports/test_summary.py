@@ -1,8 +1,11 @@
+import planted_words
 import pytest
 import reports_planted as planted
 
 from pellucid.ir.bits import block_bits
+from pellucid.ir.notes import Verdict
 from pellucid.reports.summary import bits, program_bits, summarise
+from pellucid.words.reading.install import choose, install_words
 
 
 def test_the_ledger_lines_of_the_planted_mlp():
@@ -21,6 +24,17 @@ def test_measured_loss_is_shown_and_each_share_has_its_own_bar():
     loss = summarise(program).lines[2]
     assert [share.shown for share in loss.shares] == ["40.0 %", "130.0 %", "undefined"]
     assert [(share.start, share.value) for share in loss.shares] == [(0.0, 0.4), (0.0, 1.0), (0.0, 0.0)]
+
+
+def test_words_that_do_not_run_yet_have_a_ledger_of_their_own():
+    program, words, _ = planted_words.described()
+    installed = install_words(program, words)
+    whole = Verdict("program", "words", "loss recovered", 0.9, "", (0.8, 1.0), 32, "sampled", 0.1, True, "", "")
+    parameters, _, loss = summarise(installed.with_notes(verdicts=(whole,))).spoken
+    assert [share.shown for share in parameters.shares] == ["49.1 %", "0 %", "50.9 %"]
+    assert [share.shown for share in loss.shares] == ["", "", "90.0 %"]
+    assert summarise(installed).spoken[2].shares == ()
+    assert summarise(choose(installed)).spoken == summarise(program).spoken == ()
 
 
 def test_bits_count_each_function_and_each_tensor_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from pellucid.ir.bits import code_bits, tensor_bits
 from pellucid.ir.graph import calls_made, weights_read
 from pellucid.ir.notes import ReadingKind
-from pellucid.ir.program import Program
+from pellucid.ir.program import Ledger, Program
 from pellucid.reports.tree import KINDS
 from pellucid.reports.wording import percent, plural, ratio, rounded_count
+from pellucid.verdicts.verdict import WHOLE
+from pellucid.words.reading.install import has_words
 
 NAMELESS = "unnamed network"
 
@@ -41,7 +44,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the report says before anything else."""
+    """What the report says before anything else; `spoken` are the lines of the ledger with all words in place, none
+    where they run already or there are none."""
 
     network: str
     fingerprint: str
@@ -50,6 +54,7 @@ class Summary:
     functions: int
     origin: str
     lines: tuple[Line, ...]
+    spoken: tuple[Line, ...]
     bits_before: float
     bits_after: float
     shorter: str
@@ -59,11 +64,7 @@ def summarise(program: Program) -> Summary:
     """Identity, ledger and description length of a program."""
     ledger = program.ledger
     before, after = program_bits(program, "weights"), program_bits(program, None)
-    weighing = (
-        ("parameters", plural(ledger.parameter_count, "parameter"), ledger.parameters, True),
-        ("units", plural(ledger.unit_count, "unit"), ledger.units, True),
-        ("loss", "recovered when only this reading runs", ledger.loss, False),
-    )
+    loss = Line("loss", "recovered when only this reading runs", _shares(ledger.loss, False), False)
     return Summary(
         network=program.source or NAMELESS,
         fingerprint=program.fingerprint,
@@ -71,11 +72,33 @@ def summarise(program: Program) -> Summary:
         tensors=len(program.weights),
         functions=len(program.functions),
         origin=program.regions.origin if program.regions is not None else "",
-        lines=tuple(Line(measure, basis, _shares(shares, add), add) for measure, basis, shares, add in weighing),
+        lines=(*_carried(ledger), loss),
+        spoken=_spoken(program),
         bits_before=before,
         bits_after=after,
         shorter=ratio(before, after),
     )
+
+
+def _carried(ledger: Ledger) -> tuple[Line, ...]:
+    return (
+        Line("parameters", plural(ledger.parameter_count, "parameter"), _shares(ledger.parameters, True), True),
+        Line("units", plural(ledger.unit_count, "unit"), _shares(ledger.units, True), True),
+    )
+
+
+def _spoken(program: Program) -> tuple[Line, ...]:
+    """The ledger of the program that runs by words wherever it has them, and what the whole then recovers."""
+    if all(function.chosen == "words" or not has_words(function) for function in program.functions.values()):
+        return ()
+    functions = {
+        name: dataclasses.replace(function, chosen="words") if has_words(function) else function
+        for name, function in program.functions.items()
+    }
+    whole = [one for one in program.notes.verdicts if (one.part, one.reading) == (WHOLE, "words")]
+    shares = _shares({"words": whole[0].value}, False) if whole else ()
+    loss = Line("loss", "recovered by all words together", shares, False)
+    return (*_carried(dataclasses.replace(program, functions=functions).ledger), loss)
 
 
 def _shares(shares: Mapping[str, float], additive: bool) -> tuple[Share, ...]:
@@ -85,7 +108,7 @@ def _shares(shares: Mapping[str, float], additive: bool) -> tuple[Share, ...]:
     for kind in KINDS:
         value = shares.get(kind, 0.0)
         drawn = min(max(value, 0.0), 1.0 - start) if math.isfinite(value) else 0.0
-        made.append(Share(kind, drawn, percent(value), start))
+        made.append(Share(kind, drawn, percent(value) if kind in shares else "", start))
         start += drawn if additive else 0.0
     return tuple(made)
 
