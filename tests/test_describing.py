@@ -117,6 +117,13 @@ def test_the_emitted_file_was_run_exactly_and_on_words(described):
     assert all(np.isfinite([v.value, v.control, *v.interval]).all() and v.inputs == 8 for v in words.values())
 
 
+def test_n_gram_models_stand_beside_all_words_together(described):
+    program, output, _ = described
+    (whole,) = [one for one in program.notes.verdicts if (one.part, one.reading) == ("program", "words")]
+    assert [name in whole.detail for name in ("on words", "unigram", "bigram", "trigram")] == [True] * 4
+    assert "trigram" in (output / "report.html").read_text()
+
+
 def test_a_second_call_makes_nothing_anew(described, model, corpus):
     program, output, said = described
     again = []

@@ -96,6 +96,7 @@ def describe(
     from pellucid.fanout import fan_at
     from pellucid.labelling import explain_latents, explain_modules, incomplete, labeller_at
     from pellucid.lift.load import load
+    from pellucid.verdicts.verdict import WHOLE
     from pellucid.words.explain.asking import MISSING_EXIT_CODE
     from pellucid.words.hierarchy.explained import ExplainedModule
     from pellucid.words.judged import JudgedLabel
@@ -117,6 +118,9 @@ def describe(
         [verdict for verdict in described.notes.verdicts if verdict.reading == "words" or not verdict.passed],
         every=True,
     )
+    for one in described.notes.verdicts:
+        if (one.part, one.reading) == (WHOLE, "words"):
+            console.print(f"all words together, {one.detail}", markup=False)
     console.print(f"report: {output / 'report.html'}\nwords: {output / describing.FOLDER}", markup=False)
     if asked:
         missing = sum(one.missing is not None for one in asked)

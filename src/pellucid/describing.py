@@ -30,6 +30,7 @@ from pellucid.emitters.files import emit
 from pellucid.errors import BadInput
 from pellucid.fanout import HERE, Fan
 from pellucid.ir.directory import REPORT, VERDICTS, replaced, writing
+from pellucid.ir.notes import Verdict
 from pellucid.ir.program import Program
 from pellucid.lift.load import Network, load
 from pellucid.lift.trace import trace
@@ -40,6 +41,7 @@ from pellucid.reports import write_report
 from pellucid.reports.module_pages import write_module_page
 from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.verdicts import verify_directory, write_verdicts
+from pellucid.verdicts.verdict import WHOLE
 from pellucid.words.described import PLACE, DescribedUnit, write_units
 from pellucid.words.finding import Effort as Effort
 from pellucid.words.finding import Say, labelled, ruled
@@ -55,6 +57,7 @@ from pellucid.words.hierarchy.modules import DescribedModule, read_modules, writ
 from pellucid.words.judged import read_judged
 from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.reading.install import Words, install_words
+from pellucid.words.reading.ngrams import fit_ngrams
 from pellucid.words.reading.settle import settle
 from pellucid.words.reading.tune import tune
 
@@ -115,7 +118,7 @@ def describe(
     say("emit")
     emit(program, output)
     _recorded(program, [labels[name] for name in mlps], rules, parts, Path(output), effort.seed, say)
-    return _judged(program, network, parts.verify, Path(output), effort.seed, say)
+    return _judged(program, network, parts, Path(output), effort.seed, say)
 
 
 def _recorded(
@@ -155,17 +158,30 @@ def _modules(
     return read_modules(file)
 
 
-def _judged(program: Program, network: Network, held: Corpus, output: Path, seed: int, say: Say) -> Program:
+def _judged(program: Program, network: Network, parts: CorpusParts, output: Path, seed: int, say: Say) -> Program:
     """The program with verdicts on windows that nothing was made from, written with its report."""
-    inputs = gather(torch.from_numpy(held.ids.astype(np.int64)))
+    inputs = gather(torch.from_numpy(parts.verify.ids.astype(np.int64)))
     judgement = verify_directory(output, network, inputs, seed=seed, progress=lambda part: say(f"verify: {part}"))
-    program = program.with_notes(verdicts=judgement.verdicts, loss_shares=judgement.loss_shares)
+    verdicts = _beside_ngrams(judgement.verdicts, parts)
+    program = program.with_notes(verdicts=verdicts, loss_shares=judgement.loss_shares)
     say("report")
     with writing(output):
         program.save(output)
-        write_verdicts(judgement.verdicts, output / VERDICTS)
-        write_report(program, judgement.verdicts, output / REPORT)
+        write_verdicts(verdicts, output / VERDICTS)
+        write_report(program, verdicts, output / REPORT)
     return program
+
+
+def _beside_ngrams(verdicts: Sequence[Verdict], parts: CorpusParts) -> tuple[Verdict, ...]:
+    """The verdict on all words together also tells what n-gram models of the text lose: recovered loss flatters."""
+    orders = range(1, min(3, parts.fit.ids.shape[1] - 1) + 1)
+    models = [fit_ngrams(parts.fit, parts.tune, order) for order in orders]
+    losses = ", ".join(f"{model.name} {model.losses(parts.verify).mean():.3f}" for model in models)
+    told = f"; models of the same text, on all {len(parts.verify)} windows: {losses}"
+    return tuple(
+        dataclasses.replace(one, detail=one.detail + told) if (one.part, one.reading) == (WHOLE, "words") else one
+        for one in verdicts
+    )
 
 
 def read_text(

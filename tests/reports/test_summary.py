@@ -29,10 +29,11 @@ def test_measured_loss_is_shown_and_each_share_has_its_own_bar():
 def test_words_that_do_not_run_yet_have_a_ledger_of_their_own():
     program, words, _ = planted_words.described()
     installed = install_words(program, words)
-    whole = Verdict("program", "words", "loss recovered", 0.9, "", (0.8, 1.0), 32, "sampled", 0.1, True, "", "")
+    whole = Verdict("program", "words", "loss recovered", 0.9, "", (0.8, 1.0), 32, "sampled", 0.1, True, "", "a nat")
     parameters, _, loss = summarise(installed.with_notes(verdicts=(whole,))).spoken
     assert [share.shown for share in parameters.shares] == ["49.1 %", "0 %", "50.9 %"]
     assert [share.shown for share in loss.shares] == ["", "", "90.0 %"]
+    assert summarise(installed.with_notes(verdicts=(whole,))).losses == "a nat"
     assert summarise(installed).spoken[2].shares == ()
     assert summarise(choose(installed)).spoken == summarise(program).spoken == ()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pellucid.ir.bits import code_bits, tensor_bits
 from pellucid.ir.graph import calls_made, weights_read
-from pellucid.ir.notes import ReadingKind
+from pellucid.ir.notes import ReadingKind, Verdict
 from pellucid.ir.program import Ledger, Program
 from pellucid.reports.tree import KINDS
 from pellucid.reports.wording import percent, plural, ratio, rounded_count
@@ -45,7 +45,7 @@ class Line:
 @dataclass(frozen=True)
 class Summary:
     """What the report says before anything else; `spoken` are the lines of the ledger with all words in place, none
-    where they run already or there are none."""
+    where they run already or there are none, `losses` what the network then loses, and beside what."""
 
     network: str
     fingerprint: str
@@ -55,6 +55,7 @@ class Summary:
     origin: str
     lines: tuple[Line, ...]
     spoken: tuple[Line, ...]
+    losses: str
     bits_before: float
     bits_after: float
     shorter: str
@@ -74,6 +75,7 @@ def summarise(program: Program) -> Summary:
         origin=program.regions.origin if program.regions is not None else "",
         lines=(*_carried(ledger), loss),
         spoken=_spoken(program),
+        losses=", ".join(one.detail for one in _on_words(program)),
         bits_before=before,
         bits_after=after,
         shorter=ratio(before, after),
@@ -95,10 +97,15 @@ def _spoken(program: Program) -> tuple[Line, ...]:
         name: dataclasses.replace(function, chosen="words") if has_words(function) else function
         for name, function in program.functions.items()
     }
-    whole = [one for one in program.notes.verdicts if (one.part, one.reading) == (WHOLE, "words")]
+    whole = _on_words(program)
     shares = _shares({"words": whole[0].value}, False) if whole else ()
     loss = Line("loss", "recovered by all words together", shares, False)
     return (*_carried(dataclasses.replace(program, functions=functions).ledger), loss)
+
+
+def _on_words(program: Program) -> list[Verdict]:
+    """The verdict on all words together, where there is one."""
+    return [one for one in program.notes.verdicts if (one.part, one.reading) == (WHOLE, "words")]
 
 
 def _shares(shares: Mapping[str, float], additive: bool) -> tuple[Share, ...]:
