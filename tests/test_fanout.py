@@ -152,6 +152,7 @@ def made(fan, corpus, output):
     }
 
 
+@pytest.mark.timeout(900)
 def test_two_workers_keep_the_same_files_as_one_process_even_if_some_are_killed(cluster, corpus, tmp_path):
     here = made(HERE, corpus, tmp_path / "here")
     assert {name.split("/")[0] for name in here} == {"dictionaries", "labels", "heads", "activations"}
