@@ -189,8 +189,9 @@ def chosen(case: str, kept: Path | None) -> Plan:
     wanted = tried("n-cut", PLAN)[0] - BEHIND
     plans = [replace(PLAN, decay=decay, sparsity=sparsity) for decay, sparsity in GRID]
     found = [(*tried("modular", plan), plan) for plan in plans]
-    fit = [(cut, place) for place, (accuracy, cut, _) in enumerate(found) if accuracy >= wanted]
-    return plans[min(fit)[1]] if fit else max(found, key=lambda one: one[0])[2]
+    fit = [one for one in found if one[0] >= wanted]
+    best = min(fit, key=lambda one: one[1]) if fit else max(found, key=lambda one: one[0])
+    return best[2]
 
 
 def trained(case: str, method: str, seed: int, plan: Plan, fitted: Pictures, held: Pictures) -> Row:

@@ -96,11 +96,11 @@ def describe(
     from pellucid.fanout import fan_at
     from pellucid.labelling import explain_latents, explain_modules, incomplete, labeller_at
     from pellucid.lift.load import load
-    from pellucid.verdicts.verdict import WHOLE
+    from pellucid.verdicts.words import on_all_words
     from pellucid.words.explain.asking import MISSING_EXIT_CODE
     from pellucid.words.hierarchy.explained import ExplainedModule
     from pellucid.words.judged import JudgedLabel
-    from pellucid.words.reading.install import choose
+    from pellucid.words.reading.install import worded
 
     with _interruptible("the same command goes on"), fan_at(ray) as fan, _stages() as say:
         asker = labeller_at(endpoint, labeller, output, max_calls) if endpoint else None
@@ -113,14 +113,13 @@ def describe(
             asked += explain_latents(described, corpus, output, asker, count=ask, seed=seed, progress=say, fan=fan)
         if asker and ask_modules:
             asked += explain_modules(described, corpus, output, asker, count=ask_modules, seed=seed, progress=say)
-    _print_ledger(choose(described), "run on its words: ")
+    _print_ledger(worded(described), "run on its words: ")
     _print_verdicts(
         [verdict for verdict in described.notes.verdicts if verdict.reading == "words" or not verdict.passed],
         every=True,
     )
-    for one in described.notes.verdicts:
-        if (one.part, one.reading) == (WHOLE, "words"):
-            console.print(f"all words together, {one.detail}", markup=False)
+    for one in on_all_words(described.notes.verdicts):
+        console.print(f"all words together, {one.detail}", markup=False)
     console.print(f"report: {output / 'report.html'}\nwords: {output / describing.FOLDER}", markup=False)
     if asked:
         missing = sum(one.missing is not None for one in asked)

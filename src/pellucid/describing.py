@@ -41,7 +41,7 @@ from pellucid.reports import write_report
 from pellucid.reports.module_pages import write_module_page
 from pellucid.reports.unit_pages import write_unit_pages
 from pellucid.verdicts import verify_directory, write_verdicts
-from pellucid.verdicts.verdict import WHOLE
+from pellucid.verdicts.words import on_all_words
 from pellucid.words.described import PLACE, DescribedUnit, write_units
 from pellucid.words.finding import Effort as Effort
 from pellucid.words.finding import Say, labelled, ruled
@@ -178,10 +178,8 @@ def _beside_ngrams(verdicts: Sequence[Verdict], parts: CorpusParts) -> tuple[Ver
     models = [fit_ngrams(parts.fit, parts.tune, order) for order in orders]
     losses = ", ".join(f"{model.name} {model.losses(parts.verify).mean():.3f}" for model in models)
     told = f"; models of the same text, on all {len(parts.verify)} windows: {losses}"
-    return tuple(
-        dataclasses.replace(one, detail=one.detail + told) if (one.part, one.reading) == (WHOLE, "words") else one
-        for one in verdicts
-    )
+    whole = on_all_words(verdicts)
+    return tuple(dataclasses.replace(one, detail=one.detail + told) if one in whole else one for one in verdicts)
 
 
 def read_text(

@@ -146,20 +146,22 @@ def _members(flat: Array, known: Array, known_start: Array, slot: Array, member_
     """Whether the code that each condition asks for is among its members, [condition, position]."""
     found = np.zeros((len(slot), len(flat)), bool)
     owner = np.repeat(np.arange(len(slot)), np.diff(member_start))
+    asking = slot[owner]
     for place in np.unique(slot):
         listed = known[int(known_start[place]) : int(known_start[place + 1])]
         seen, back = np.unique(flat[:, place], return_inverse=True)
         at = np.minimum(np.searchsorted(listed, seen), len(listed) - 1)
+        known_here = listed[at] == seen
         row = np.full(len(listed), -1)
-        row[at[listed[at] == seen]] = np.flatnonzero(listed[at] == seen)
+        row[at[known_here]] = np.flatnonzero(known_here)
         nodes = np.flatnonzero(slot == place)
         local = np.zeros(len(slot), np.int64)
         local[nodes] = np.arange(len(nodes))
-        asked = np.flatnonzero(slot[owner] == place)
+        asked = np.flatnonzero(asking == place)
         rows = row[members[asked]]
         table = np.zeros((len(nodes), len(seen)), bool)
         table[local[owner[asked[rows >= 0]]], rows[rows >= 0]] = True
-        found[nodes] = table[:, back.reshape(-1)]
+        found[nodes] = table[:, back]
     return found
 
 

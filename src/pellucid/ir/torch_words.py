@@ -148,16 +148,18 @@ def _members(
     """Whether the code that each condition asks for is among its members, [condition, position]."""
     found = torch.zeros(len(slot), len(flat), dtype=torch.bool)
     owner = torch.repeat_interleave(torch.arange(len(slot)), member_start.diff())
+    asking = slot[owner]
     for place in torch.unique(slot).tolist():
         listed = known[int(known_start[place]) : int(known_start[place + 1])]
         seen, back = torch.unique(flat[:, place], return_inverse=True)
         at = torch.searchsorted(listed, seen).clamp(max=len(listed) - 1)
+        known_here = listed[at] == seen
         row = torch.full((len(listed),), -1)
-        row[at[listed[at] == seen]] = (listed[at] == seen).nonzero()[:, 0]
+        row[at[known_here]] = known_here.nonzero()[:, 0]
         nodes = (slot == place).nonzero()[:, 0]
         local = torch.zeros(len(slot), dtype=torch.long)
         local[nodes] = torch.arange(len(nodes))
-        asked = (slot[owner] == place).nonzero()[:, 0]
+        asked = (asking == place).nonzero()[:, 0]
         rows = row[members[asked].long()]
         table = torch.zeros(len(nodes), len(seen), dtype=torch.bool)
         table[local[owner[asked[rows >= 0]]], rows[rows >= 0]] = True

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pellucid.ir.bits import code_bits, tensor_bits
 from pellucid.ir.graph import calls_made, weights_read
-from pellucid.ir.notes import ReadingKind, Verdict
+from pellucid.ir.notes import ReadingKind
 from pellucid.ir.program import Ledger, Program
 from pellucid.reports.tree import KINDS
 from pellucid.reports.wording import percent, plural, ratio, rounded_count
-from pellucid.verdicts.verdict import WHOLE
-from pellucid.words.reading.install import has_words
+from pellucid.verdicts.words import on_all_words
+from pellucid.words.reading.install import has_words, worded
 
 NAMELESS = "unnamed network"
 
@@ -75,7 +74,7 @@ def summarise(program: Program) -> Summary:
         origin=program.regions.origin if program.regions is not None else "",
         lines=(*_carried(ledger), loss),
         spoken=_spoken(program),
-        losses=", ".join(one.detail for one in _on_words(program)),
+        losses=", ".join(one.detail for one in on_all_words(program.notes.verdicts)),
         bits_before=before,
         bits_after=after,
         shorter=ratio(before, after),
@@ -93,19 +92,10 @@ def _spoken(program: Program) -> tuple[Line, ...]:
     """The ledger of the program that runs by words wherever it has them, and what the whole then recovers."""
     if all(function.chosen == "words" or not has_words(function) for function in program.functions.values()):
         return ()
-    functions = {
-        name: dataclasses.replace(function, chosen="words") if has_words(function) else function
-        for name, function in program.functions.items()
-    }
-    whole = _on_words(program)
+    whole = on_all_words(program.notes.verdicts)
     shares = _shares({"words": whole[0].value}, False) if whole else ()
     loss = Line("loss", "recovered by all words together", shares, False)
-    return (*_carried(dataclasses.replace(program, functions=functions).ledger), loss)
-
-
-def _on_words(program: Program) -> list[Verdict]:
-    """The verdict on all words together, where there is one."""
-    return [one for one in program.notes.verdicts if (one.part, one.reading) == (WHOLE, "words")]
+    return (*_carried(worded(program).ledger), loss)
 
 
 def _shares(shares: Mapping[str, float], additive: bool) -> tuple[Share, ...]:

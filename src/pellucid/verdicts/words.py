@@ -8,7 +8,7 @@ sample's text. A verdict passes when all of the interval lies above zero and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,11 @@ def judge_words(case: Case) -> list[Verdict]:
             continue
         found.append(_verdict(name, real, ablated, said, wrong, case.seed))
     return found
+
+
+def on_all_words(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Those on all words of a program together: one, or none."""
+    return [one for one in verdicts if (one.part, one.reading) == (WHOLE, "words")]
 
 
 def _batches(case: Case) -> list[Ids]:

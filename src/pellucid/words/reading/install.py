@@ -100,6 +100,15 @@ def choose(program: Program, names: Collection[str] | None = None) -> Program:
     return dataclasses.replace(program, functions=functions)
 
 
+def worded(program: Program) -> Program:
+    """The same program that runs by words where functions have them, and elsewhere as it does."""
+    functions = {
+        name: dataclasses.replace(function, chosen="words") if has_words(function) else function
+        for name, function in program.functions.items()
+    }
+    return dataclasses.replace(program, functions=functions)
+
+
 def has_words(function: Function) -> bool:
     """Whether a function has a reading of kind "words"."""
     return any(reading.kind == "words" for reading in function.readings)
