@@ -93,8 +93,8 @@ def _with_dictionary(program: Program, name: str, generator: torch.Generator) ->
     return dataclasses.replace(program.with_function(dataclasses.replace(mlp, readings=(reading,))), values=values)
 
 
-def labels_for(site: str, lexicon: Lexicon, seed: int = 0, head: str = "") -> LabelSet:
-    """Labels of all latents, each of a few random sets; the last cites a head when one is named."""
+def labels_for(site: str, lexicon: Lexicon, seed: int = 0, head: str = "", unit: str = "") -> LabelSet:
+    """Labels of all latents, each of a few random sets; the last cites a head when one is named, the first a unit."""
     rng = np.random.default_rng(seed)
 
     def tokens() -> str:
@@ -107,6 +107,8 @@ def labels_for(site: str, lexicon: Lexicon, seed: int = 0, head: str = "") -> La
     ]
     if head:
         lines[-1] = f"2 where head {head} in {{{tokens()}}}; 0 otherwise"
+    if unit:
+        lines[0] = f"3 where unit {unit} in {{active, strong}} and current in {{{tokens()}}}; 1 otherwise"
     return LabelSet(site, tuple(parse_label(line, lexicon) for line in lines), lexicon)
 
 
@@ -123,13 +125,16 @@ def rules_for(program: Program, corpus: Corpus, seed: int = 0) -> tuple[HeadRule
     )  # fmt: skip
 
 
-def described(layers: int = 2, head: str = "0.0") -> tuple[Program, Words, Corpus]:
-    """A program with dictionaries, words for all of it (not installed), and a text."""
+def described(layers: int = 2, head: str = "0.0", citing: bool = False) -> tuple[Program, Words, Corpus]:
+    """A program with dictionaries, words for all of it (not installed), and a text; `citing` for labels that cite the
+    first unit of the MLP before."""
     corpus = text()
     program = with_dictionaries(language_program(layers))
     lexicon = survey(corpus)
     labels = {
-        name: labels_for(f"{name}.dictionary:latents", lexicon, i, head if i else "")
+        name: labels_for(
+            f"{name}.dictionary:latents", lexicon, i, head if i else "", f"{i - 1}.0" if i and citing else ""
+        )
         for i, name in enumerate(n for n, f in program.functions.items() if f.kind == "mlp")
     }
     return program, Words(labels, rules_for(program, corpus)), corpus

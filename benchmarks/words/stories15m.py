@@ -6,6 +6,7 @@ done (the same call goes on from there); `--windows N` says how much text there 
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from shared import Absent, Outcome, Table, options, publish, say
 from stories import corpus, network
 
 import pellucid
-from pellucid.data.corpus import CorpusParts, split_corpus
+from pellucid.data.corpus import Corpus, CorpusParts, split_corpus
 from pellucid.describing import FOLDER, SETTLED, Effort, describe, effort_of
 from pellucid.dictionaries.dictionary import Dictionary
 from pellucid.dictionaries.install import install
@@ -39,8 +40,14 @@ from pellucid.words.scores.intervals import bootstrapped_mean
 WINDOWS, THREADS, SCORED = 1536, 2, 48
 """Windows of text; threads; windows of *verify* for figures of single parts and of controls."""
 
-MLPS_RATE = 0.02
-"""At which words of MLPs are tuned that run in the network as it is."""
+MLPS_RATE, MLPS_STEPS, MLPS_HELD = 0.02, 1000, 0.02
+"""Of tuning words of MLPs that run in the network as it is."""
+
+MORE_WINDOWS, MORE_SEED = 2048, 1
+"""Of text that only they are tuned on, beside *tune*; windows of the described text are left out."""
+
+COST = "cost.json"
+"""What a description took that was made in one go, kept beside it."""
 
 MINUTES, MEMORY, MLPS, AIM, MEDIAN = 30, 8, 2.0, 2.6, 0.6
 BAR = (
@@ -66,16 +73,27 @@ def main() -> int:
         return 0
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
-        output, since = Path(given.output or f"{scratch}/described"), time.monotonic()
-        tuned = describe(model, texts, output=output, effort=effort, progress=say)
-        seconds = time.monotonic() - since
+        output = Path(given.output or f"{scratch}/described")
+        tuned = described(model, texts, output, effort)
         parts = split_corpus(texts, effort.seed)
         before = untuned(model, parts, output / FOLDER)
-        mlps = mlps_tuned(model, parts, output / FOLDER, effort)
+        more = more_text(texts, parts.tune)
+        mlps = mlps_tuned(model, parts, more, output / FOLDER, effort)
+        took = cost(output, outcome)
     outcome.tables += [alone(before, tuned, parts, outcome), together(before, tuned, mlps, parts, outcome)]
     outcome.tables.append(agreement(before, tuned, parts))
-    outcome.notes += [cost(seconds, outcome), made_from(parts, effort), shares(tuned)]
+    outcome.notes += [took, made_from(parts, more, effort), shares(tuned)]
     return publish("words/stories15m", "stories15M on words", BAR, outcome, started, given.write)
+
+
+def described(model: torch.nn.Module, texts: Corpus, output: Path, effort: Effort) -> Program:
+    """The program of the description; if it was made in one go, what it took is written down."""
+    since, begun = time.monotonic(), (output / FOLDER).exists()
+    program = describe(model, texts, output=output, effort=effort, progress=say)
+    if not begun:
+        took = {"seconds": time.monotonic() - since, "gigabytes": peak_gigabytes()}
+        (output / COST).write_text(json.dumps(took), encoding="utf-8")
+    return program
 
 
 def untuned(model: torch.nn.Module, parts: CorpusParts, folder: Path, attention: bool = True) -> Program:
@@ -90,29 +108,49 @@ def untuned(model: torch.nn.Module, parts: CorpusParts, folder: Path, attention:
     return settle(program, parts.fit.rows(slice(0, SETTLED)))
 
 
-def mlps_tuned(model: torch.nn.Module, parts: CorpusParts, folder: Path, effort: Effort) -> Program:
+def more_text(texts: Corpus, tune_part: Corpus) -> Corpus:
+    """*tune* and more windows that the network wrote, none of which is in the described text."""
+    known = {row.tobytes() for row in texts.ids}
+    more = corpus(MORE_WINDOWS, MORE_SEED).ids
+    fresh = [row for row in more if row.tobytes() not in known]
+    return replace(tune_part, ids=np.concatenate([tune_part.ids, np.stack(fresh)]))
+
+
+def mlps_tuned(model: torch.nn.Module, parts: CorpusParts, text: Corpus, folder: Path, effort: Effort) -> Program:
     """The words of the MLPs tuned for themselves: attention stays as it is."""
     assert effort.tuning is not None
-    tuning = replace(effort.tuning, rate=MLPS_RATE, mixed=0.0, faithful=0.0)
+    tuning = replace(
+        effort.tuning, rate=MLPS_RATE, mixed=0.0, faithful=0.0, steps=MLPS_STEPS, held=MLPS_HELD, patience=MLPS_STEPS
+    )
     program = untuned(model, parts, folder, attention=False)
-    tuned = tune(program, parts.tune, tuning, folder / "mlps-tuning", lambda look: say(f"MLPs alone: {look}"))
+    tuned = tune(program, text, tuning, folder / "mlps-tuning", lambda look: say(f"MLPs alone: {look}"))
     return tuned.program
 
 
-def cost(seconds: float, outcome: Outcome) -> str:
+def peak_gigabytes() -> float:
+    """The most memory that this process held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def cost(output: Path, outcome: Outcome) -> str:
     """Time and memory of the description."""
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if not (output / COST).is_file():
+        outcome.require(False, "described in one go: time and memory are not known of a run that was stopped")
+        return "time and memory of the description are not known: it was stopped and gone on with"
+    took = json.loads((output / COST).read_text(encoding="utf-8"))
+    seconds, gigabytes = took["seconds"], took["gigabytes"]
     in_time = outcome.require(seconds <= 60 * MINUTES, f"{MINUTES} minutes")
     in_memory = outcome.require(gigabytes <= MEMORY, f"{MEMORY} GB")
     return f"described in {seconds / 60:.1f} minutes ({in_time}), at most {gigabytes:.1f} GB ({in_memory})"
 
 
-def made_from(parts: CorpusParts, effort: Effort) -> str:
+def made_from(parts: CorpusParts, text: Corpus, effort: Effort) -> str:
     """What text and effort figures come from."""
     more = effort.tuning.more if effort.tuning is not None else ()
     return (
-        f"{parts.fit.tokens} tokens to grow on, {parts.tune.tokens} to tune on, {parts.verify.tokens} to verify; seed"
-        f" {effort.seed}; tuned beside the constants of words: {', '.join(more) or 'nothing'}"
+        f"{parts.fit.tokens} tokens to grow on, {parts.tune.tokens} to tune on ({text.tokens} for MLPs alone, in"
+        f" {MLPS_STEPS} steps), {parts.verify.tokens} to verify; seed {effort.seed}; tuned beside the"
+        f" constants of words: {', '.join(more) or 'nothing'}"
     )
 
 

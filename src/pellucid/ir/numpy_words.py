@@ -11,22 +11,26 @@ from pellucid.ir.numpy_arrays import Array
 from pellucid.ir.numpy_axes import softmax
 
 
-def slot_codes(ids: Array, traits: Array, names: Sequence[str], looks: Sequence[Array] = ()) -> Array:
+def slot_codes(ids: Array, traits: Array, names: Sequence[str], given: Sequence[Array] = ()) -> Array:
     """What the named slots show at each position, [batch, position, slot].
 
     `traits` [trait, token] says of each token whether it starts in a letter, ends in one, follows a space, is a
     function word, has no letter or digit, ends a sentence, is capitalised, ends a line, how many quotation marks it
-    holds, and whether it begins every text. `looks` are the places that the heads of slots "head …" look at, in order.
+    holds, and whether it begins every text. `given`, in order: for slots "head …" the places that heads look at, for
+    slots "unit …" what they show.
     """
     if not names:
         return np.empty((*ids.shape, 0), ids.dtype)
-    waiting = iter(looks)
+    waiting = iter(given)
     marks = [trait[ids] for trait in traits.astype(np.int64)]
     absent = traits.shape[1]
-    found = [
-        _shown(ids, next(waiting), absent) if name.startswith("head ") else _slot(ids, marks, absent, name)
-        for name in names
-    ]
+
+    def shown(name: str) -> Array:
+        if name.startswith("unit "):
+            return next(waiting)
+        return _shown(ids, next(waiting), absent) if name.startswith("head ") else _slot(ids, marks, absent, name)
+
+    found = [shown(name) for name in names]
     return np.stack([np.broadcast_to(codes, ids.shape) for codes in found], -1)
 
 

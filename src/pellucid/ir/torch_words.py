@@ -14,22 +14,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def slot_codes(ids: Tensor, traits: Tensor, names: Sequence[str], looks: Sequence[Tensor] = ()) -> Tensor:
+def slot_codes(ids: Tensor, traits: Tensor, names: Sequence[str], given: Sequence[Tensor] = ()) -> Tensor:
     """What the named slots show at each position, [batch, position, slot].
 
     `traits` [trait, token] says of each token whether it starts in a letter, ends in one, follows a space, is a
     function word, has no letter or digit, ends a sentence, is capitalised, ends a line, how many quotation marks it
-    holds, and whether it begins every text. `looks` are the places that the heads of slots "head …" look at, in order.
+    holds, and whether it begins every text. `given`, in order: for slots "head …" the places that heads look at, for
+    slots "unit …" what they show.
     """
     if not names:
         return ids.new_empty((*ids.shape, 0))
-    waiting = iter(looks)
+    waiting = iter(given)
     marks = [trait[ids] for trait in traits.long()]
     absent = traits.shape[1]
-    found = [
-        _shown(ids, next(waiting), absent) if name.startswith("head ") else _slot(ids, marks, absent, name)
-        for name in names
-    ]
+
+    def shown(name: str) -> Tensor:
+        if name.startswith("unit "):
+            return next(waiting)
+        return _shown(ids, next(waiting), absent) if name.startswith("head ") else _slot(ids, marks, absent, name)
+
+    found = [shown(name) for name in names]
     return torch.stack([codes.expand(ids.shape) for codes in found], dim=-1)
 
 

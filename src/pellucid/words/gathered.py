@@ -20,7 +20,7 @@ from pellucid.words.described import DescribedUnit, How, LabelKind, Stretch
 from pellucid.words.labels.activations import Activations, activations_of_entries
 from pellucid.words.labels.agreement import Agreement, agreement
 from pellucid.words.labels.labelset import LabelSet
-from pellucid.words.labels.slots import Looks
+from pellucid.words.labels.slots import Given
 from pellucid.words.links import Links, links_of
 
 TOP, RANDOM = 8, 3
@@ -32,7 +32,7 @@ def describe_units(program: Program, labels: Sequence[LabelSet], parts: CorpusPa
     """The units of labelled sites with labels, scores, contexts and links, site by site.
 
     Args:
-        labels: of sites of the program, `LabelSet.site` is the name of one; none looks where a head looks.
+        labels: of sites of the program, `LabelSet.site` is the name of one; none cites a head or a unit.
         parts: contexts are taken from *describe*, scores from *verify*.
 
     Raises:
@@ -53,7 +53,7 @@ def site_units(
     corpus: Corpus,
     acts: Activations,
     *,
-    looks: Looks | None = None,
+    given: Given | None = None,
     links: Links | None = None,
     kind: LabelKind = "tree",
     top: int = TOP,
@@ -65,7 +65,7 @@ def site_units(
     Args:
         scores: of the labels, on other windows.
         corpus: windows to take contexts from, and `acts` what the units do on them.
-        looks: where heads look on them, if labels cite heads.
+        given: what labels cite that the text does not tell, see `slots.Given`.
         top: contexts in which a unit is highest; `random` such that are drawn with `seed`.
 
     Raises:
@@ -75,7 +75,7 @@ def site_units(
         raise BadInput(
             f"units of {site}: {site.units}, but {len(labels)} labels and {len(scores.own)} scores; give one for each"
         )
-    said = labels.predict(corpus.ids, looks)
+    said = labels.predict(corpus.ids, given)
     generator = np.random.default_rng(seed)
     units = []
     for index, label in enumerate(labels.labels):

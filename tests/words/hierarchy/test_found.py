@@ -150,7 +150,7 @@ def test_labels_that_are_right_recover_everything_and_dealt_ones_do_not(describe
     usual = table.mean(1)
 
     class Right(LabelSet):
-        def predict(self, ids, looks=None):
+        def predict(self, ids, given=None):
             place = next(start for start in range(len(few)) if (few.ids[start] == ids[0]).all())
             own = table.reshape(LATENTS, *few.ids.shape)[:, place : place + len(ids)]
             return own.astype(np.float32)

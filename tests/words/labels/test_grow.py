@@ -114,7 +114,7 @@ def test_the_first_position_does_not_count():
 def test_where_a_head_looks_can_be_learned():
     looks = RNG.integers(0, 3, IDS.shape)
     acts = 1.0 * np.isin(np.take_along_axis(IDS, looks, axis=1), range(1, 8))
-    label = grow(IDS, table(acts), LEXICON, Growth(), looks={"2.1": looks}).labels[0]
+    label = grow(IDS, table(acts), LEXICON, Growth(), given={"head 2.1": looks}).labels[0]
     assert label.slots == ("head 2.1",)
 
 

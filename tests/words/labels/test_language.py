@@ -208,8 +208,8 @@ def test_a_label_predicts_from_ids_alone():
 def test_a_label_may_cite_where_a_head_looks():
     label = parse_label('1 where head 3.1 in {" cat"}; 0 otherwise', LEXICON)
     ids = np.array([[0, CAT, 1, 2]])
-    assert label.predict(ids, {"3.1": np.array([[0, 0, 1, 1]])}).tolist() == [[0, 0, 1, 1]]
+    assert label.predict(ids, {"head 3.1": np.array([[0, 0, 1, 1]])}).tolist() == [[0, 0, 1, 1]]
     with pytest.raises(BadInput, match="nobody says where it looks"):
         label.predict(ids)
-    with pytest.raises(BadInput, match="outside the window"):
-        label.predict(ids, {"3.1": np.array([[0, 0, 1, 4]])})
+    with pytest.raises(BadInput, match="outside 0 … 3"):
+        label.predict(ids, {"head 3.1": np.array([[0, 0, 1, 4]])})

@@ -117,9 +117,9 @@ def test_no_slot_looks_ahead():
 
 
 def test_heads_show_the_token_they_look_at():
-    looks = {"0.3": np.minimum(np.arange(17)[None], 2)}
+    looks = {"head 0.3": np.minimum(np.arange(17)[None], 2)}
     assert read_slots(IDS, LEXICON, ["head 0.3"], looks)["head 0.3"][0].tolist() == [0, AT["The"], *[AT[" cat"]] * 15]
-    assert "head 0.3" in read_slots(IDS, LEXICON, looks=looks)
+    assert "head 0.3" in read_slots(IDS, LEXICON, given=looks)
 
 
 @pytest.mark.parametrize("ids", [np.array([[99]]), np.array([[-1]]), np.zeros((0, 4), int)])

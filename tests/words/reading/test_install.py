@@ -16,6 +16,7 @@ from pellucid.ir.interpret import run_functions
 from pellucid.ir.program import Program
 from pellucid.ir.validate import validate
 from pellucid.words.heads.rule import Heads
+from pellucid.words.labels.citing import citations
 from pellucid.words.reading.install import Words, choose, install_words, parts_of, with_missed, words_of
 
 PROGRAM, WORDS, TEXT = described()
@@ -44,10 +45,36 @@ def test_the_exact_reading_stays_the_same_to_the_bit(installed: Program) -> None
 
 def test_latents_are_what_their_labels_say_even_where_they_cite_a_head(installed: Program) -> None:
     found = seen(installed, "words")
-    looks = {"0.0": WORDS.rules[0].looks_at(TEXT.ids[:4])}
+    looks = {"head 0.0": WORDS.rules[0].looks_at(TEXT.ids[:4])}
     for name, labels in WORDS.labels.items():
         wanted = np.moveaxis(labels.predict(TEXT.ids[:4], looks), 0, -1)
         np.testing.assert_allclose(found[f"{name}.dictionary"][-1].numpy(), wanted, rtol=1e-6)
+
+
+def test_latents_are_what_their_labels_say_where_they_cite_units_that_cite_units(tmp_path: Path) -> None:
+    program, words, text = described(3, citing=True)
+    installed = install_words(program, words)
+    validate(installed)
+    looks = {"head 0.0": words.rules[0].looks_at(text.ids[:4])}
+    given = citations([*words.labels.values()], text.ids[:4], looks)
+    found = seen(installed, "words")
+    assert {"unit 0.0", "unit 1.0"} <= {*given}
+    for name, labels in words.labels.items():
+        wanted = np.moveaxis(labels.predict(text.ids[:4], given), 0, -1)
+        assert np.ptp(wanted[..., 0]) > 0
+        np.testing.assert_allclose(found[f"{name}.dictionary"][-1].numpy(), wanted, rtol=1e-6)
+    emit(choose(installed), tmp_path)
+    assert torch.equal(Program.load(tmp_path).run(IDS, reading="words"), installed.run(IDS, reading="words"))
+
+
+def test_levels_that_are_cited_stay_where_values_are_tuned() -> None:
+    program, words, _ = described(citing=True)
+    installed = install_words(program, words)
+    values = "layers.0.mlp.dictionary.labels.values"
+    tuned = dataclasses.replace(installed, weights={**installed.weights, values: installed.weights[values].flip(1)})
+    citing = "layers.1.mlp.dictionary"
+    assert torch.equal(seen(tuned, "words")[citing][-1], seen(installed, "words")[citing][-1])
+    assert not torch.equal(tuned.run(IDS, reading="words"), installed.run(IDS, reading="words"))
 
 
 def test_heads_look_where_their_rules_say_and_move_real_values(installed: Program) -> None:
@@ -93,7 +120,8 @@ def test_words_are_printed_saved_loaded_and_emitted(installed: Program, tmp_path
 
 
 @pytest.mark.parametrize("dialect", ["numpy", "torch"])
-def test_the_emitted_file_runs_alone(installed: Program, tmp_path: Path, dialect: str) -> None:
+def test_the_emitted_file_runs_alone(tmp_path: Path, dialect: str) -> None:
+    installed = install_words(*described(citing=True)[:2])
     emit(choose(installed), tmp_path, dialect)
     module = "numpy" if dialect == "numpy" else "torch"
     code = (
@@ -135,6 +163,10 @@ def test_words_that_do_not_fit_are_refused() -> None:
         install_words(PROGRAM, Words({name: few}))
     with pytest.raises(BadInput, match=r"head 0\.0 looks, but that head has no rule"):
         install_words(PROGRAM, Words({name: labels_for("s", labels.lexicon, head="0.0")}))
+    with pytest.raises(BadInput, match=r"cite unit 0\.1, which is no labelled unit of an earlier MLP"):
+        install_words(PROGRAM, Words({name: labels_for("s", labels.lexicon, unit="0.1")}))
+    with pytest.raises(BadInput, match=r"cite unit 0\.2, which is no labelled unit"):
+        install_words(PROGRAM, Words({"layers.1.mlp": labels_for("s", labels.lexicon, unit="0.2")}))
     with pytest.raises(BadInput, match="give one for each"):
         install_words(PROGRAM, Words({}, WORDS.rules[1:2]))
     with pytest.raises(BadInput, match="no function"):

@@ -51,7 +51,7 @@ def test_losses_are_cross_entropies_of_scored_tokens(settled: Program) -> None:
 def test_what_is_missed_is_the_mean_of_what_labels_miss(settled: Program) -> None:
     exact = outputs(settled, "weights")
     for name, labels in WORDS.labels.items():
-        looks = {"0.0": WORDS.rules[0].looks_at(TEXT.ids)}
+        looks = {"head 0.0": WORDS.rules[0].looks_at(TEXT.ids)}
         latents = torch.from_numpy(np.moveaxis(labels.predict(TEXT.ids, looks), 0, -1))
         missed = exact[name] - latents @ PROGRAM.weights[f"{name}.decoder"].T
         constant, first = (settled.weights[f"{name}.missed.{key}"] for key in ("constant", "first"))

@@ -11,7 +11,7 @@ from pellucid.errors import BadInput
 from pellucid.words.labels.activations import Activations
 from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.labels.places import Ids
-from pellucid.words.labels.slots import Looks
+from pellucid.words.labels.slots import Given
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Agreement:
 
 
 def agreement(
-    labels: LabelSet, ids: Ids, activations: Activations, *, looks: Looks | None = None, seed: int = 0
+    labels: LabelSet, ids: Ids, activations: Activations, *, given: Given | None = None, seed: int = 0
 ) -> Agreement:
     """Correlations over all positions but the first of each window.
 
@@ -46,7 +46,7 @@ def agreement(
         labels: of all units.
         ids: windows that labels were not grown on.
         activations: of the same units on them.
-        looks: where heads look on them, if labels cite heads.
+        given: what labels cite that the text does not tell, see `slots.Given`.
         seed: how labels are dealt for the control.
 
     Raises:
@@ -59,7 +59,7 @@ def agreement(
         )
     if len(activations.values) == 0:
         raise BadInput("agreement: no unit acts on this text; give more of it")
-    leaves = labels.leaf_of(labels.read(ids, looks)).reshape(len(labels), *ids.shape)[:, :, 1:]
+    leaves = labels.leaf_of(labels.read(ids, given)).reshape(len(labels), *ids.shape)[:, :, 1:]
     said = leaves.reshape(len(labels), -1)
     real = activations.without_first(ids.shape[1])
     dealt = _dealt(len(labels), seed)

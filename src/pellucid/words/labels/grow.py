@@ -23,7 +23,7 @@ from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.labels.language import Condition, Label, Rule
 from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.places import Codes, Ids
-from pellucid.words.labels.slots import Looks, find_slot, read_slots
+from pellucid.words.labels.slots import Given, find_slot, read_slots
 
 NAMED_CAP = 3
 """At most so many named clusters in one set."""
@@ -68,7 +68,7 @@ def grow(
     lexicon: Lexicon,
     growth: Growth = Growth(),
     *,
-    looks: Looks | None = None,
+    given: Given | None = None,
     site: str = "",
     threads: int = 1,
     fan: Fan = HERE,
@@ -80,7 +80,7 @@ def grow(
         activations: of every unit at every position, windows laid end to end.
         lexicon: made by `survey`, with clusters where sets are named.
         growth: see there.
-        looks: where heads look, for slots "head L.H".
+        given: what the text does not tell, to be cited, see `slots.Given`.
         site: what the set of labels will say it belongs to.
         threads: how many units are grown at the same time; changes nothing else.
         fan: what units are grown on, some of them at a time; changes nothing either.
@@ -96,7 +96,7 @@ def grow(
         )
     if growth.sets == "named" and not lexicon.clusters:
         raise BadInput("grow: the lexicon has no clusters, so that sets cannot be named; add them, or use sets='free'")
-    slots = read_slots(ids, lexicon, growth.slots, looks)
+    slots = read_slots(ids, lexicon, growth.slots, given)
     if growth.sets == "named":
         slots = {name: codes for name, codes in slots.items() if find_slot(name).kind != "pair"}
     field, names = _field(slots, lexicon, growth)

@@ -22,7 +22,7 @@ from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.native import native
 from pellucid.words.labels.parser import parse_label
 from pellucid.words.labels.places import Codes, Ids
-from pellucid.words.labels.slots import Looks, read_slots
+from pellucid.words.labels.slots import Given, read_slots
 
 FORMAT = "pellucid labels 1"
 
@@ -98,9 +98,13 @@ class LabelSet:
         )
         return LabelSet(self.site, tuple(labels), self.lexicon)
 
-    def read(self, ids: Ids, looks: Looks | None = None) -> dict[str, Codes]:
+    def some(self, chosen: Sequence[int]) -> LabelSet:
+        """Some of the labels."""
+        return LabelSet(self.site, tuple(self.labels[i] for i in chosen), self.lexicon)
+
+    def read(self, ids: Ids, given: Given | None = None) -> dict[str, Codes]:
         """The slots that the labels need, at every position of windows of ids. Raises BadInput."""
-        return read_slots(ids, self.lexicon, self.slots, looks)
+        return read_slots(ids, self.lexicon, self.slots, given)
 
     def leaf_of(self, slots: Mapping[str, Codes]) -> Int[np.ndarray, "units positions"]:
         """Which rule gives each unit's value at each position (windows laid end to end), as int16.
@@ -123,11 +127,11 @@ class LabelSet:
         )  # fmt: skip
         return leaves
 
-    def predict(self, ids: Ids, looks: Looks | None = None) -> Float[np.ndarray, "units windows context"]:
+    def predict(self, ids: Ids, given: Given | None = None) -> Float[np.ndarray, "units windows context"]:
         """What the labels say at every position of windows of token ids. Raises BadInput."""
         if not self.slots:
             return np.broadcast_to(self.values[:, :1, None], (len(self.labels), *ids.shape)).copy()
-        leaves = self.leaf_of(self.read(ids, looks))
+        leaves = self.leaf_of(self.read(ids, given))
         return np.take_along_axis(self.values, leaves.astype(np.int64), axis=1).reshape(len(self.labels), *ids.shape)
 
     @cached_property

@@ -33,7 +33,7 @@ from jaxtyping import Float, Int
 
 from pellucid.errors import BadInput
 from pellucid.words.labels.lexicon import Lexicon
-from pellucid.words.labels.slots import SLOTS, Looks, Slot, find_slot
+from pellucid.words.labels.slots import SLOTS, Given, Slot, find_slot
 
 NUMBER_BITS = 16.0
 """Price of a constant of three digits: sign, digits, exponent."""
@@ -41,8 +41,8 @@ NUMBER_BITS = 16.0
 DEEPEST = 100
 """How deep brackets may stand in each other."""
 
-HEAD_BITS = 10.0
-"""Price of saying which head."""
+CITED_BITS = 10.0
+"""Price of saying which head, or which unit."""
 
 
 @dataclass(frozen=True)
@@ -136,16 +136,16 @@ class Label:
         return total
 
     def predict(
-        self, ids: Int[np.ndarray, "windows context"], looks: Looks | None = None
+        self, ids: Int[np.ndarray, "windows context"], given: Given | None = None
     ) -> Float[np.ndarray, "windows context"]:
-        """What it says at every position of windows of token ids; `looks` is where heads look, if it cites any.
+        """What it says at every position of windows of token ids; `given` is what it cites that the text does not tell.
 
         Raises:
-            BadInput: ids outside the vocabulary, or a cited head without positions.
+            BadInput: ids outside the vocabulary, or a cited head or unit of which nothing is given.
         """
         from pellucid.words.labels.labelset import LabelSet
 
-        said: Float[np.ndarray, "windows context"] = LabelSet("", (self,), self.lexicon).predict(ids, looks)[0]
+        said: Float[np.ndarray, "windows context"] = LabelSet("", (self,), self.lexicon).predict(ids, given)[0]
         return said
 
 
@@ -194,7 +194,7 @@ def _gamma(number: int) -> float:
 
 def _condition_bits(condition: Condition, lexicon: Lexicon) -> float:
     slot = find_slot(condition.slot)
-    total = math.log2(len(SLOTS) + 1) + 1 + (0.0 if slot.name in SLOTS else HEAD_BITS)
+    total = math.log2(len(SLOTS) + 1) + 1 + (0.0 if slot.name in SLOTS else CITED_BITS)
     if slot.kind == "token":
         total += _gamma(len(condition.clusters) + 1)
         total += len(condition.clusters) * math.log2(max(len(lexicon.clusters), 1))

@@ -1,8 +1,9 @@
 """Slots: what stands where, seen from each position of a text, as one code a position, computed from token ids alone.
 
 A slot of kind "token" shows one token (its id, or `nothing`), one of kind "class" one of a few named classes, one of
-kind "pair" two tokens, or a class and a token. A slot named "head L.H" shows the token that an attention head looks at;
-the positions come from the head's rule and are passed in. How each is found in a text is in `places`.
+kind "pair" two tokens, or a class and a token. How each is found in a text is in `places`. Two kinds of slots need more
+than the text, which is passed in: one named "head L.H" shows the token that an attention head looks at (where it looks
+says its rule), one named "unit L.N" how much the label of a unit of an earlier MLP says (`levels`).
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ from pellucid.errors import BadInput
 from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.places import Codes, Ids, Text, last, one_before
 
-Looks = Mapping[str, Ids]
-"""For each head, by name ("3.1"), the position that each position looks at."""
+Given = Mapping[str, Codes]
+"""What the text alone does not tell, by slot: for "head L.H" the position that each position looks at, for "unit L.N"
+the level of what the unit's label says (a place in `LEVELS`)."""
 
 HEAD = re.compile(r"head ([^\s{}<>,;\"()]+)")
+UNIT = re.compile(r"unit (\d+)\.(\d+)")
+
+LEVELS = ("quiet", "active", "strong")
+"""How much a label says: at most a quarter of the most that it can say, at most three quarters, or more."""
 
 EDGES = (0, 1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128)
 """Where the classes of distances begin."""
@@ -55,18 +61,20 @@ def find_slot(name: str) -> Slot:
         return SLOTS[name]
     if head := HEAD.fullmatch(name):
         return Slot(name, "token", f"the token that head {head[1]} looks at")
-    raise BadInput(f"label: no slot is called {name!r}; there are {', '.join(SLOTS)} and 'head L.H'")
+    if UNIT.fullmatch(name):
+        return Slot(name, "class", f"what the label of {name} says", LEVELS)
+    raise BadInput(f"label: no slot is called {name!r}; there are {', '.join(SLOTS)}, 'head L.H' and 'unit L.N'")
 
 
 def read_slots(
-    ids: Ids, lexicon: Lexicon, names: Iterable[str] | None = None, looks: Looks | None = None
+    ids: Ids, lexicon: Lexicon, names: Iterable[str] | None = None, given: Given | None = None
 ) -> dict[str, Codes]:
-    """The codes of slots at every position; of all slots, and all heads in `looks`, where no names are given.
+    """The codes of slots at every position; of all slots, and all in `given`, where no names are given.
 
     Raises:
-        BadInput: ids outside the vocabulary, an unknown slot, or a head without positions in `looks`.
+        BadInput: ids outside the vocabulary, an unknown slot, or one of a head or a unit that is not in `given`.
     """
-    looks = looks or {}
+    given = given or {}
     ids = np.ascontiguousarray(ids, dtype=np.int64)
     if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() >= len(lexicon.pieces):
         raise BadInput(
@@ -74,20 +82,25 @@ def read_slots(
             " model's own tokenizer"
         )
     text = Text(ids, lexicon)
-    wanted = [*SLOTS, *(f"head {head}" for head in looks)] if names is None else list(names)
-    return {name: _codes(find_slot(name), text, looks) for name in wanted}
+    wanted = [*SLOTS, *given] if names is None else list(names)
+    return {name: _codes(find_slot(name), text, given) for name in wanted}
 
 
-def _codes(slot: Slot, text: Text, looks: Looks) -> Codes:
+def _codes(slot: Slot, text: Text, given: Given) -> Codes:
     if slot.name in _READERS:
         return _READERS[slot.name](text)
-    head = slot.name.removeprefix("head ")
-    if head not in looks:
-        raise BadInput(f"labels: {slot.name!r} is cited, but nobody says where it looks; pass looks={{{head!r}: …}}")
-    at = np.asarray(looks[head])
-    if at.shape != text.ids.shape or at.min() < 0 or at.max() >= at.shape[1]:
-        raise BadInput(f"labels: {slot.name!r} looks at positions of shape {list(at.shape)}, or outside the window")
-    return np.take_along_axis(text.ids, at.astype(np.int64), axis=1)
+    if slot.name not in given:
+        lacking = "where it looks" if HEAD.fullmatch(slot.name) else "what its label says"
+        raise BadInput(f"labels: {slot.name!r} is cited, but nobody says {lacking}; pass given={{{slot.name!r}: …}}")
+    shown = np.asarray(given[slot.name])
+    most = len(slot.classes) or text.ids.shape[1]
+    if shown.shape != text.ids.shape or shown.min() < 0 or shown.max() >= most:
+        raise BadInput(
+            f"labels: {slot.name!r} is given as numbers of shape {list(shown.shape)}, or outside 0 … {most - 1}; give"
+            " one for each position"
+        )
+    shown = shown.astype(np.int64)
+    return shown if slot.classes else np.take_along_axis(text.ids, shown, axis=1)
 
 
 # ---- how they are read
@@ -194,6 +207,6 @@ _DEFINED: tuple[tuple[Slot, Callable[[Text], Codes]], ...] = (
 )  # fmt: skip
 
 SLOTS = {slot.name: slot for slot, _ in _DEFINED}
-"""All slots but those of heads."""
+"""All slots but those of heads and units."""
 
 _READERS = {slot.name: read for slot, read in _DEFINED}

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from pellucid.errors import BadInput
 from pellucid.ir.bits import REAL_BITS, code_bits
@@ -25,10 +25,12 @@ from pellucid.ir.naming import distinct
 from pellucid.ir.program import Function, Program, Reading
 from pellucid.ir.threading import holders, with_ids
 from pellucid.words.heads.rule import HeadRule
+from pellucid.words.labels.citing import check_citations, cited_units, levels
 from pellucid.words.labels.labelset import LabelSet
+from pellucid.words.labels.slots import HEAD
 from pellucid.words.reading.arrays import label_tables, rule_arguments, traits_of
 
-DICTIONARY, WRITTEN, MISSED, RULE = ".dictionary", ".written", ".missed", ".rule"
+DICTIONARY, WRITTEN, MISSED, RULE, CITED = ".dictionary", ".written", ".missed", ".rule", ".cited"
 TRAITS = "words.traits"
 CONSTANT, FIRST, VALUES = ".constant", ".first", ".labels.values"
 """Names, below those of functions, of what is tuned: what is missed, the same at the first position, labels' values."""
@@ -59,8 +61,8 @@ def install_words(program: Program, words: Words) -> Program:
     """The program with readings of kind "words", not chosen; what dictionaries miss is said to be zero.
 
     Raises:
-        BadInput: a function is not there or not of the expected form, labels do not fit a dictionary, or a label looks
-            where a head looks that has no rule.
+        BadInput: a function is not there or not of the expected form, labels do not fit a dictionary, or a label cites
+            a head that has no rule, or a unit that is no labelled one of an earlier MLP.
     """
     latents = [name + DICTIONARY for name in words.labels]
     rules = words.attentions
@@ -68,9 +70,14 @@ def install_words(program: Program, words: Words) -> Program:
     ids = holders(program)
     for name, of in rules.items():
         program = _with_rule(program, name, of, ids[name])
-    looks = head_names(program, rules)
+    known = Known(head_names(program, rules), mlp_names(program), cited_units(words.labels.values()))
+    places = {name: place for place, name in known.mlps.items()}
+    sizes = {places[name]: len(labels) for name, labels in words.labels.items()}
     for name, labels in words.labels.items():
-        program = _with_labels(program, name, labels, ids[name + DICTIONARY], looks)
+        check_citations(places[name], labels, sizes)
+        program = _with_labels(program, name, labels, ids[name + DICTIONARY], known)
+        if cited := known.cited.get(places[name]):
+            program = _with_cited(program, name, labels.some(cited), ids[name + DICTIONARY], known)
         program = _with_missed(program, name)
     return program
 
@@ -129,6 +136,12 @@ def head_names(program: Program, rules: Mapping[str, Sequence[HeadRule]]) -> dic
     """Attention function and rule of each head by its short name: "3.1" is head 1 of the fourth attention function."""
     order = [name for name, function in program.functions.items() if _attention_of(function) is not None]
     return {f"{place}.{rule.head}": (name, rule) for place, name in enumerate(order) for rule in rules.get(name, ())}
+
+
+def mlp_names(program: Program) -> dict[int, str]:
+    """The functions that have a dictionary, by their place: "1.17" is unit 17 of the second of them."""
+    names = [name for name in program.functions if name + DICTIONARY in program.functions]
+    return dict(enumerate(names))
 
 
 # ---- attention
@@ -199,57 +212,95 @@ def _fresh_names(block: Block) -> Iterator[str]:
 # ---- dictionaries
 
 
-def _with_labels(
-    program: Program, name: str, labels: LabelSet, ids: str, looks: Mapping[str, tuple[str, HeadRule]]
-) -> Program:
+@dataclass(frozen=True)
+class Known:
+    """What labels may cite.
+
+    Attributes:
+        heads: attention function and rule by short name (`head_names`).
+        mlps: by place (`mlp_names`).
+        cited: the units that are cited, by place of their MLP.
+    """
+
+    heads: Mapping[str, tuple[str, HeadRule]]
+    mlps: Mapping[int, str]
+    cited: Mapping[int, tuple[int, ...]]
+
+
+def _with_labels(program: Program, name: str, labels: LabelSet, ids: str, known: Known) -> Program:
     function = program[name + DICTIONARY]
     (output,) = function.outputs
     count = program.values[output].axes[-1] if output in program.values else len(labels)
     if count != len(labels):
         raise BadInput(f"{function.name}: it finds {count} latents and has {len(labels)} labels; give one for each")
-    tensors = label_tables(labels)
-    below = f"{function.name}.labels"
-    weights = {TRAITS: traits_of(labels.lexicon), **{f"{below}.{key}": tensor for key, tensor in tensors.items()}}
+    nodes, weights = _rules_that_hold(labels, ids, known, function.name)
     if TRAITS in program.weights and not torch.equal(program.weights[TRAITS], weights[TRAITS]):
         raise BadInput(f"labels of {name}: their lexicon is not that of the others; grow all labels with one")
     weights[function.name + VALUES] = torch.from_numpy(labels.values.copy())
-    looked, nodes = _looking(labels, ids, looks, function.name)
-    tables = tuple(Weight(f"{below}.{key}") for key in tensors)
-    nodes += [
-        Node(("codes",), "slot_codes", (Ref(ids), Weight(TRAITS), labels.slots, looked)),
-        Node(("rules",), "label_leaves", (Ref("codes"), *tables)),
-        Node((output,), "label_values", (Ref("rules"), Weight(function.name + VALUES))),
-    ]
+    nodes.append(Node((output,), "label_values", (Ref("rules"), Weight(function.name + VALUES))))
     body = Block(function.inputs, tuple(nodes), function.outputs)
     bits = code_bits(body) + sum(label.bits for label in labels.labels)
     told = f"{len(labels)} latents as their labels say"
     return program.with_function(function.with_reading(_reading(body, bits, told), choose=False), weights)
 
 
-def _looking(
-    labels: LabelSet, ids: str, looks: Mapping[str, tuple[str, HeadRule]], name: str
-) -> tuple[tuple[Arg, ...], list[Node]]:
-    """The places that cited heads look at, in the order of the slots, and the nodes that find them."""
+def _with_cited(program: Program, name: str, labels: LabelSet, ids: str, known: Known) -> Program:
+    """The program with a function that gives the levels of the units that later labels cite."""
+    made, output = name + DICTIONARY + CITED, f"levels_{len(program.values)}"
+    nodes, weights = _rules_that_hold(labels, ids, known, made)
+    weights[f"{made}.levels"] = torch.from_numpy(levels(labels))
+    nodes.append(Node((output,), "label_values", (Ref("rules"), Weight(f"{made}.levels"))))
+    body = Block((ids,), tuple(nodes), (output,))
+    exact = Reading("weights", body, "labels", code_bits(body), "how much the labels say that others cite")
+    shape = ValueType("int64", (*program.values[ids].axes, len(labels)))
+    program = dataclasses.replace(program, values={**program.values, output: shape})
+    return program.with_function(Function(made, "labels", made, (ids,), (output,), (exact,)), weights)
+
+
+def _rules_that_hold(
+    labels: LabelSet, ids: str, known: Known, name: str
+) -> tuple[list[Node], dict[str, Shaped[torch.Tensor, "..."]]]:
+    """The nodes that find which rule of each label gives its value, "rules", and their weights."""
+    tensors = label_tables(labels)
+    weights = {TRAITS: traits_of(labels.lexicon), **{f"{name}.labels.{key}": value for key, value in tensors.items()}}
+    given, nodes = _given(labels, ids, known, name)
+    tables = tuple(Weight(f"{name}.labels.{key}") for key in tensors)
+    nodes.append(Node(("codes",), "slot_codes", (Ref(ids), Weight(TRAITS), labels.slots, given)))
+    nodes.append(Node(("rules",), "label_leaves", (Ref("codes"), *tables)))
+    return nodes, weights
+
+
+def _given(labels: LabelSet, ids: str, known: Known, name: str) -> tuple[tuple[Arg, ...], list[Node]]:
+    """What slots of heads and units need, in the order of the slots, and the nodes that find it."""
     nodes: list[Node] = []
-    places: list[Arg] = []
-    patterns: dict[str, str] = {}
+    found: list[Arg] = []
+    called: dict[str, str] = {}
+
+    def call(function: str) -> Ref:
+        if function not in called:
+            called[function] = f"found{len(called)}"
+            nodes.append(Node((called[function],), "call", (Ref(ids),), function=function))
+        return Ref(called[function])
+
     for slot in labels.slots:
-        if not slot.startswith("head "):
+        kind, _, cited = slot.partition(" ")
+        if kind == "head" and HEAD.fullmatch(slot):
+            if cited not in known.heads:
+                raise BadInput(f"{name}: a label looks where head {cited} looks, but that head has no rule; fit one")
+            attention, rule = known.heads[cited]
+            beginning = rule.grammar.beginning
+            resting = beginning if rule.rests and beginning is not None else -1
+            args: tuple[Arg, ...] = (call(attention + RULE), rule.head, Ref(ids), resting)
+            nodes.append(Node((f"place{len(found)}",), "looked_at", args))
+        elif kind == "unit":
+            place, number = map(int, cited.split("."))
+            column = known.cited[place].index(number)
+            args = (call(known.mlps[place] + DICTIONARY + CITED), -1, column)
+            nodes.append(Node((f"level{len(found)}",), "select", args))
+        else:
             continue
-        head = slot.removeprefix("head ")
-        if head not in looks:
-            raise BadInput(f"{name}: a label looks where head {head} looks, but that head has no rule; fit one")
-        attention, rule = looks[head]
-        if attention not in patterns:
-            patterns[attention] = f"pattern{len(patterns)}"
-            nodes.append(Node((patterns[attention],), "call", (Ref(ids),), function=attention + RULE))
-        beginning = rule.grammar.beginning
-        resting = beginning if rule.rests and beginning is not None else -1
-        nodes.append(
-            Node((f"place{len(places)}",), "looked_at", (Ref(patterns[attention]), rule.head, Ref(ids), resting))
-        )
-        places.append(Ref(nodes[-1].id))
-    return tuple(places), nodes
+        found.append(Ref(nodes[-1].id))
+    return tuple(found), nodes
 
 
 def _with_missed(program: Program, name: str) -> Program:
