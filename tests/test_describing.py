@@ -12,8 +12,16 @@ from pellucid.data.corpus import Corpus
 from pellucid.describing import Effort, describe
 from pellucid.dictionaries.training import Recipe
 from pellucid.errors import BadInput
+from pellucid.ir.interpret import run_functions
+from pellucid.words.described import PLACE, read_units
 from pellucid.words.heads.fitting import Course
+from pellucid.words.heads.saving import load_heads
+from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.labels.grow import Growth
+from pellucid.words.labels.labelset import load_labels, save_labels
+from pellucid.words.labels.parser import parse_label
+from pellucid.words.reading.install import Words
+from pellucid.words.reading.sources import knowing
 from pellucid.words.reading.tune import Tuning
 
 VOCABULARY = 40
@@ -86,7 +94,6 @@ def test_every_latent_and_head_has_a_record_a_page_and_is_shown(described):
     from typer.testing import CliRunner
 
     from pellucid.cli import app
-    from pellucid.words.described import PLACE, read_units
 
     _program, output, _ = described
     units = read_units(output / PLACE)
@@ -169,3 +176,29 @@ def test_only_what_is_asked_for_is_described(model, corpus, tmp_path):
     assert not (tmp_path / "none").exists()
     bare = describe(model, corpus, output=tmp_path / "bare", effort=replace(LITTLE, only=("*.1.mlp",), tuning=None))
     assert not any(name.endswith(".rule") for name in bare.functions)
+
+
+def test_labels_that_were_edited_to_cite_are_run_recorded_and_described(model, corpus, tmp_path):
+    effort, name = replace(LITTLE, tuning=None), "model.layers.1.mlp"
+    describe(model, corpus, output=tmp_path, effort=effort)
+    (tmp_path / MODULES_PLACE).unlink()
+    file = tmp_path / "words/labels" / f"{name}.json"
+    grown = load_labels(file)
+    lines = (
+        '3 where unit 0.0 in {quiet} and current in {" w5"}; 1 otherwise',
+        '2 where head 0.1 in {" w5"}; 1 otherwise',
+    )
+    cites = tuple(parse_label(line, grown.lexicon) for line in lines)
+    save_labels(replace(grown, labels=(*cites, *grown.labels[2:])), file)
+    program = describe(model, corpus, output=tmp_path, effort=effort)
+    units = {unit.name: unit for unit in read_units(tmp_path / PLACE)}
+    assert [units[f"{name}.dictionary:latents[{i}]"].label for i in (0, 1)] == [str(label) for label in cites]
+    ids = corpus.ids
+    labels = {one: load_labels(tmp_path / "words/labels" / f"{one}.json") for one in ("model.layers.0.mlp", name)}
+    said = knowing(program, Words(labels, load_heads(tmp_path / "words/heads")))[name].predict(ids)
+    assert np.ptp(said[:2], axis=(1, 2)).min() > 0
+    found = {}
+    run_functions(
+        program, [torch.from_numpy(ids)], "words", watch=lambda one, _, outputs: found.__setitem__(one, outputs)
+    )
+    np.testing.assert_allclose(np.moveaxis(found[f"{name}.dictionary"][0].numpy(), -1, 0), said, rtol=1e-6)

@@ -59,6 +59,7 @@ from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.reading.install import Words, install_words
 from pellucid.words.reading.ngrams import fit_ngrams
 from pellucid.words.reading.settle import settle
+from pellucid.words.reading.sources import knowing
 from pellucid.words.reading.tune import tune
 
 FOLDER = "words"
@@ -105,7 +106,8 @@ def describe(
     say("words: put into the program")
     for name in mlps:
         program = install(program, name, dictionaries[name])
-    program = install_words(program, Words(labels, rules))
+    words = Words(labels, rules)
+    program = install_words(program, words)
     say("words: what dictionaries miss")
     program = settle(program, parts.fit.rows(slice(0, SETTLED)))
     if effort.tuning is not None:
@@ -117,6 +119,7 @@ def describe(
         program = tuned.program
     say("emit")
     emit(program, output)
+    labels = knowing(program, words)
     _recorded(program, [labels[name] for name in mlps], rules, parts, Path(output), effort.seed, say)
     return _judged(program, network, parts, Path(output), effort.seed, say)
 

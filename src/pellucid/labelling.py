@@ -36,6 +36,7 @@ from pellucid.words.explain.evidence import Evidence
 from pellucid.words.explain.explaining import EXPLANATION, Explanation, cost_of, explain, explain_questions
 from pellucid.words.explain.stored import stored_evidence
 from pellucid.words.gathered import acts_of
+from pellucid.words.heads.saving import load_heads
 from pellucid.words.hierarchy.asked import contrast_exams, interface_evidence, judged_names, module_evidence
 from pellucid.words.hierarchy.detection import strong
 from pellucid.words.hierarchy.dictionary import sizes_of, written_by
@@ -46,6 +47,8 @@ from pellucid.words.hierarchy.modules import PLACE as MODULES_PLACE
 from pellucid.words.judged import MAKER, JudgedLabel, Score, ScoreKind, by_unit, read_judged, replacing, write_judged
 from pellucid.words.labels.labelset import LabelSet, load_labels
 from pellucid.words.lines import write_lines
+from pellucid.words.reading.install import Words
+from pellucid.words.reading.sources import knowing
 from pellucid.words.scores.asked import classify
 from pellucid.words.scores.exams import Exam
 from pellucid.words.scores.judging import asked_scores, doings, exams_of, judging_questions, run_scores
@@ -205,8 +208,9 @@ def _trees(
     program: Program, parts: CorpusParts, place: Path, units: Sequence[Unit], exams: Sequence[Exam], seed: int
 ) -> list[JudgedLabel]:
     """The trees of units, run on the same exams; none where there are no files of trees."""
-    files = [load_labels(file) for file in sorted((place / "labels").glob("*.json"))]
-    grown = {labels.site: labels for labels in files}
+    files = {file.stem: load_labels(file) for file in sorted((place / "labels").glob("*.json"))}
+    rules = load_heads(place / "heads") if (place / "heads").is_dir() else ()
+    grown = {labels.site: labels for labels in knowing(program, Words(files, rules)).values()}
     if not units or any(str(unit.site) not in grown for unit in units):
         return []
     training = exams_of(parts.describe, doings(program, parts.describe, units), each=4 * EACH, seed=seed)
@@ -227,7 +231,7 @@ def _predicted(
     for site in dict.fromkeys(unit.site for unit in units):
         here = [unit for unit in units if unit.site == site]
         labels = grown[str(site)]
-        few = LabelSet(labels.site, tuple(labels.labels[unit.index] for unit in here), labels.lexicon)
+        few = labels.some([unit.index for unit in here])
         found.update(zip(here, few.predict(corpus.ids), strict=True))
     return [found[unit] for unit in units]
 

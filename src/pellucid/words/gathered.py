@@ -32,7 +32,7 @@ def describe_units(program: Program, labels: Sequence[LabelSet], parts: CorpusPa
     """The units of labelled sites with labels, scores, contexts and links, site by site.
 
     Args:
-        labels: of sites of the program, `LabelSet.site` is the name of one; none cites a head or a unit.
+        labels: of sites of the program, `LabelSet.site` is the name of one; those that cite know their sources.
         parts: contexts are taken from *describe*, scores from *verify*.
 
     Raises:

@@ -31,13 +31,13 @@ def test_a_level_is_a_share_of_the_most_that_a_label_can_say():
 
 
 def test_labels_cite_labels_that_cite_labels():
-    every = [labels(*FIRST), labels(*SECOND), labels(*THIRD)]
+    every = {0: labels(*FIRST), 1: labels(*SECOND), 2: labels(*THIRD)}
     given = citations(every, IDS)
     assert given["unit 0.0"].tolist() == [[0, 2, 1, 1, 0, 2, 1]]
     assert given["unit 1.0"].tolist() == [[0, 0, 2, 2, 0, 2, 2]]
     assert every[1].predict(IDS, given)[0].tolist() == [[0, 0, 2, 2, 0, 2, 2]]
     assert every[2].predict(IDS, given)[0].tolist() == [[0, 0, 1, 1, 0, 1, 1]]
-    assert cited_units(every) == {0: (0, 1), 1: (0,)}
+    assert cited_units(every.values()) == {0: (0, 1), 1: (0,)}
 
 
 def test_what_cites_a_unit_is_written_as_it_is_read_and_told_in_a_sentence():
@@ -49,9 +49,9 @@ def test_what_cites_a_unit_is_written_as_it_is_read_and_told_in_a_sentence():
 
 def test_only_labelled_units_of_earlier_mlps_can_be_cited():
     with pytest.raises(BadInput, match=r"cite unit 1\.0, which is no labelled unit of an earlier MLP"):
-        citations([labels(*FIRST), labels(*THIRD)], IDS)
+        citations({0: labels(*FIRST), 1: labels(*THIRD)}, IDS)
     with pytest.raises(BadInput, match=r"cite unit 0\.7"):
-        citations([labels(*FIRST), labels("1 where unit 0.7 in {quiet}; 0 otherwise")], IDS)
+        citations({0: labels(*FIRST), 1: labels("1 where unit 0.7 in {quiet}; 0 otherwise")}, IDS)
     with pytest.raises(BadInput, match="nobody says what its label says"):
         labels(*SECOND).predict(IDS)
     with pytest.raises(BadInput, match="no slot is called 'unit x'"):

@@ -56,7 +56,7 @@ def test_latents_are_what_their_labels_say_where_they_cite_units_that_cite_units
     installed = install_words(program, words)
     validate(installed)
     looks = {"head 0.0": words.rules[0].looks_at(text.ids[:4])}
-    given = citations([*words.labels.values()], text.ids[:4], looks)
+    given = citations(dict(enumerate(words.labels.values())), text.ids[:4], looks)
     found = seen(installed, "words")
     assert {"unit 0.0", "unit 1.0"} <= {*given}
     for name, labels in words.labels.items():

@@ -20,7 +20,7 @@ from pellucid.words.labels.labelset import LabelSet
 from pellucid.words.labels.language import Condition, Label
 from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.places import Ids
-from pellucid.words.labels.slots import find_slot, read_slots
+from pellucid.words.labels.slots import SLOTS, read_slots
 
 FITS = 0.6
 """Balanced accuracy from which on a name fits."""
@@ -64,7 +64,7 @@ def candidates(label: Label) -> tuple[Candidate, ...]:
     resting, found = label.rules[-1].value, dict[Candidate, None]()
     for rule in sorted(label.rules[:-1], key=lambda rule: -rule.value):
         for condition in rule.conditions if rule.value > resting else ():
-            if condition.within and find_slot(condition.slot).kind == "token":
+            if condition.within and condition.slot in SLOTS and SLOTS[condition.slot].kind == "token":
                 found |= dict.fromkeys(_of_condition(condition, label.lexicon))
     return tuple(found)
 

@@ -6,14 +6,14 @@ function of the text, like everything else that a label looks at, and levels do 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Int
 
 from pellucid.errors import BadInput
 from pellucid.words.labels.labelset import LabelSet
-from pellucid.words.labels.places import Ids
+from pellucid.words.labels.places import Codes, Ids
 from pellucid.words.labels.slots import UNIT, Given
 
 BOUNDS = (0.25, 0.75)
@@ -46,20 +46,20 @@ def check_citations(place: int, labels: LabelSet, sizes: Mapping[int, int]) -> N
             )
 
 
-def citations(labels: Sequence[LabelSet], ids: Ids, looks: Given | None = None) -> dict[str, Int[np.ndarray, "..."]]:
+def citations(labels: Mapping[int, LabelSet], ids: Ids, looks: Given | None = None) -> dict[str, Codes]:
     """What labels cite on windows of ids: `looks` (of heads), and the levels of all units that are cited.
 
     Args:
-        labels: of all MLPs, in order.
+        labels: by the place of their MLP, ascending.
 
     Raises:
         BadInput: a label cites a unit of its own or a later MLP, one that has no label, or a head without looks.
     """
     given = dict(looks or {})
-    sizes = {place: len(found) for place, found in enumerate(labels)}
-    for place, found in enumerate(labels):
+    sizes = {place: len(found) for place, found in labels.items()}
+    for place, found in labels.items():
         check_citations(place, found, sizes)
-    for place, numbers in cited_units(labels).items():
+    for place, numbers in cited_units(labels.values()).items():
         few = labels[place].some(numbers)
         said = np.take_along_axis(levels(few), few.leaf_of(few.read(ids, given)).astype(np.int64), axis=1)
         given |= {f"unit {place}.{number}": row.reshape(ids.shape) for number, row in zip(numbers, said, strict=True)}

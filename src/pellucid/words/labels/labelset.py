@@ -8,8 +8,8 @@ conditions that held are not asked again). For labels grown as trees that is the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,9 +22,12 @@ from pellucid.words.labels.lexicon import Lexicon
 from pellucid.words.labels.native import native
 from pellucid.words.labels.parser import parse_label
 from pellucid.words.labels.places import Codes, Ids
-from pellucid.words.labels.slots import Given, read_slots
+from pellucid.words.labels.slots import SLOTS, Given, read_slots
 
 FORMAT = "pellucid labels 1"
+
+Sources = Callable[[Ids], Given]
+"""What labels cite, found on windows of ids."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,13 @@ class LabelSet:
         site: the site, as its name; free text.
         labels: one label a unit, over the same lexicon.
         lexicon: what they share.
+        sources: where they find what they cite; without them it is passed in.
     """
 
     site: str
     labels: tuple[Label, ...] = field(repr=False)
     lexicon: Lexicon = field(repr=False, compare=False)
+    sources: Sources | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -77,6 +82,11 @@ class LabelSet:
     def slots(self) -> tuple[str, ...]:
         """The names of all slots that any label looks at, ascending."""
         return tuple(sorted({name for label in self.labels for name in label.slots}))
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """Those slots of which the text alone does not tell what they show: heads and units."""
+        return tuple(name for name in self.slots if name not in SLOTS)
 
     @cached_property
     def values(self) -> Float[np.ndarray, "units leaves"]:
@@ -96,14 +106,16 @@ class LabelSet:
             )
             for row, label in zip(np.asarray(values, dtype=np.float32), self.labels, strict=True)
         )
-        return LabelSet(self.site, tuple(labels), self.lexicon)
+        return replace(self, labels=tuple(labels))
 
     def some(self, chosen: Sequence[int]) -> LabelSet:
         """Some of the labels."""
-        return LabelSet(self.site, tuple(self.labels[i] for i in chosen), self.lexicon)
+        return replace(self, labels=tuple(self.labels[i] for i in chosen))
 
     def read(self, ids: Ids, given: Given | None = None) -> dict[str, Codes]:
         """The slots that the labels need, at every position of windows of ids. Raises BadInput."""
+        if self.sources is not None and not set(self.cites) <= set(given or {}):
+            given = {**self.sources(ids), **(given or {})}
         return read_slots(ids, self.lexicon, self.slots, given)
 
     def leaf_of(self, slots: Mapping[str, Codes]) -> Int[np.ndarray, "units positions"]:
