@@ -2,6 +2,8 @@
 
 Everything is made by `pellucid.describing.describe`; every figure is from *verify*. `--output FOLDER` keeps what is
 done (the same call goes on from there); `--windows N` says how much text there is, `--steps N` how long to tune.
+`--control 1` instead tunes the MLPs of the description in that folder with their labels dealt to other latents, as long
+and on the same text as the benchmark tunes those that are theirs.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ BAR = (
 def main() -> int:
     given = options(
         __doc__, ("--seed", "of everything"), ("--windows", "how many windows of text"), ("--steps", "of tuning"),
-        ("--output", "folder of the description"),
+        ("--output", "folder of the description"), ("--control", "1 for the control of tuning"),
     )  # fmt: skip
     started, outcome = time.monotonic(), Outcome()
     effort = effort_of(seed=int(given.seed or 0))
@@ -71,6 +73,8 @@ def main() -> int:
     except Absent as absent:
         say(f"skipped: {absent}")
         return 0
+    if given.control:
+        return control(model, texts, Path(given.output or "."), effort, outcome, started, given.write)
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(given.output or f"{scratch}/described")
@@ -96,14 +100,20 @@ def described(model: torch.nn.Module, texts: Corpus, output: Path, effort: Effor
     return program
 
 
-def untuned(model: torch.nn.Module, parts: CorpusParts, folder: Path, attention: bool = True) -> Program:
-    """The program with the same words before their numbers were tuned; without `attention` with those of MLPs only."""
+def untuned(
+    model: torch.nn.Module, parts: CorpusParts, folder: Path, attention: bool = True, dealt: bool = False
+) -> Program:
+    """The program with the same words before their numbers were tuned; without `attention` with those of MLPs only,
+    `dealt` with each label given to another latent of its MLP."""
     graph = pellucid.trace(model, (), {"input_ids": torch.arange(24).reshape(2, 12)})
     program = pellucid.structure(graph, pellucid.partition(graph))
     names = [name for name, function in program.functions.items() if function.kind == "mlp"]
     for name in names:
         program = install(program, name, Dictionary.load(folder / "dictionaries" / f"{name}.safetensors"))
     labels = {name: load_labels(folder / "labels" / f"{name}.json") for name in names}
+    if dealt:
+        rng = np.random.default_rng(0)
+        labels = {name: found.some(rng.permutation(len(found)).tolist()) for name, found in labels.items()}
     program = install_words(program, Words(labels, load_heads(folder / "heads") if attention else ()))
     return settle(program, parts.fit.rows(slice(0, SETTLED)))
 
@@ -116,15 +126,33 @@ def more_text(texts: Corpus, tune_part: Corpus) -> Corpus:
     return replace(tune_part, ids=np.concatenate([tune_part.ids, np.stack(fresh)]))
 
 
-def mlps_tuned(model: torch.nn.Module, parts: CorpusParts, text: Corpus, folder: Path, effort: Effort) -> Program:
+def mlps_tuned(
+    model: torch.nn.Module, parts: CorpusParts, text: Corpus, folder: Path, effort: Effort, dealt: bool = False
+) -> Program:
     """The words of the MLPs tuned for themselves: attention stays as it is."""
     assert effort.tuning is not None
     tuning = replace(
         effort.tuning, rate=MLPS_RATE, mixed=0.0, faithful=0.0, steps=MLPS_STEPS, held=MLPS_HELD, patience=MLPS_STEPS
     )
-    program = untuned(model, parts, folder, attention=False)
-    tuned = tune(program, text, tuning, folder / "mlps-tuning", lambda look: say(f"MLPs alone: {look}"))
-    return tuned.program
+    program = untuned(model, parts, folder, attention=False, dealt=dealt)
+    state = folder / ("mlps-tuning-dealt" if dealt else "mlps-tuning")
+    return tune(program, text, tuning, state, lambda look: say(f"MLPs alone: {look}")).program
+
+
+def control(
+    model: torch.nn.Module, texts: Corpus, output: Path, effort: Effort, outcome: Outcome, started: float, write: bool
+) -> int:
+    """What tuning makes of labels that are not those of their latents."""
+    parts = split_corpus(texts, effort.seed)
+    more = more_text(texts, parts.tune)
+    program = mlps_tuned(model, parts, more, output / FOLDER, effort, dealt=True)
+    losses = window_losses(program, parts.verify, groups(program)["all MLPs"])
+    text = f"All MLPs on words, attention as it is; {len(parts.verify)} windows of *verify*, cross-entropy."
+    row = single("all MLPs, labels dealt to other latents, tuned for themselves", losses)
+    outcome.tables.append(Table(text, COLUMNS[:3], [row[:3]]))
+    outcome.notes.append(made_from(parts, more, effort))
+    title = "stories15M on words: the control of tuning"
+    return publish("words/stories15m-control", title, "a figure, no bar", outcome, started, write)
 
 
 def peak_gigabytes() -> float:
