@@ -169,7 +169,8 @@ def cost(output: Path, outcome: Outcome) -> str:
     seconds, gigabytes = took["seconds"], took["gigabytes"]
     in_time = outcome.require(seconds <= 60 * MINUTES, f"{MINUTES} minutes")
     in_memory = outcome.require(gigabytes <= MEMORY, f"{MEMORY} GB")
-    return f"described in {seconds / 60:.1f} minutes ({in_time}), at most {gigabytes:.1f} GB ({in_memory})"
+    told = f"described in {seconds / 60:.1f} minutes ({in_time}), at most {gigabytes:.1f} GB ({in_memory})"
+    return f"{told}, as was kept with the description when it was made"
 
 
 def made_from(parts: CorpusParts, text: Corpus, effort: Effort) -> str:
