@@ -24,13 +24,14 @@ def slot_codes(ids: Array, traits: Array, names: Sequence[str], given: Sequence[
     waiting = iter(given)
     marks = [trait[ids] for trait in traits.astype(np.int64)]
     absent = traits.shape[1]
-
-    def shown(name: str) -> Array:
+    found = []
+    for name in names:
         if name.startswith("unit "):
-            return next(waiting)
-        return _shown(ids, next(waiting), absent) if name.startswith("head ") else _slot(ids, marks, absent, name)
-
-    found = [shown(name) for name in names]
+            found.append(next(waiting))
+        elif name.startswith("head "):
+            found.append(_shown(ids, next(waiting), absent))
+        else:
+            found.append(_slot(ids, marks, absent, name))
     return np.stack([np.broadcast_to(codes, ids.shape) for codes in found], -1)
 
 

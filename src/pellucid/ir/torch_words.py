@@ -27,13 +27,14 @@ def slot_codes(ids: Tensor, traits: Tensor, names: Sequence[str], given: Sequenc
     waiting = iter(given)
     marks = [trait[ids] for trait in traits.long()]
     absent = traits.shape[1]
-
-    def shown(name: str) -> Tensor:
+    found = []
+    for name in names:
         if name.startswith("unit "):
-            return next(waiting)
-        return _shown(ids, next(waiting), absent) if name.startswith("head ") else _slot(ids, marks, absent, name)
-
-    found = [shown(name) for name in names]
+            found.append(next(waiting))
+        elif name.startswith("head "):
+            found.append(_shown(ids, next(waiting), absent))
+        else:
+            found.append(_slot(ids, marks, absent, name))
     return torch.stack([codes.expand(ids.shape) for codes in found], dim=-1)
 
 
