@@ -94,14 +94,21 @@ def say(text: str) -> None:
     console.print(text, markup=False, style="dim")
 
 
-def publish(name: str, title: str, bar: str, outcome: Outcome, started: float, write: bool) -> int:
-    """Print what was found, keep it in docs/results.md if told to; returns the exit code."""
+def publish(
+    name: str, title: str, bar: str, outcome: Outcome, started: float, write: bool, command: str | None = None
+) -> int:
+    """Print what was found, keep it in docs/results.md if told to; returns the exit code.
+
+    Args:
+        name: of the section, by which it is found again.
+        command: that runs it, where that is not NAME.py.
+    """
     verdict = f"**missed**: {'; '.join(outcome.missed)}" if outcome.missed else "met"
     seconds = f"{time.monotonic() - started:.0f} s in all"
     parts = [
         f"## {title}",
         f"Bar: {bar}. Result: {verdict}.",
-        f"`python benchmarks/{name}.py` ({seconds}; {machine()})",
+        f"`python benchmarks/{command or f'{name}.py'}` ({seconds}; {machine()})",
         *(table.markdown() for table in outcome.tables),
         *(["\n".join(f"- {note}" for note in outcome.notes)] if outcome.notes else []),
     ]

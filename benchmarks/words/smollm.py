@@ -90,7 +90,8 @@ def main() -> int:
     ]
     section = "words/smollm" if text == SHAKESPEARE else f"words/smollm-{text}"
     title = f"Three layers of SmolLM2-135M in words, on {text}"
-    return publish(section, title, "figures, no bar", outcome, started, given.write)
+    command = f"words/smollm.py --text {text}"
+    return publish(section, title, "figures, no bar", outcome, started, given.write, command)
 
 
 def text_file(text: str) -> Path:

@@ -152,7 +152,8 @@ def control(
     outcome.tables.append(Table(text, COLUMNS[:3], [row[:3]]))
     outcome.notes.append(made_from(parts, more, effort))
     title = "stories15M on words: the control of tuning"
-    return publish("words/stories15m-control", title, "a figure, no bar", outcome, started, write)
+    command = "words/stories15m.py --output D --control 1"
+    return publish("words/stories15m-control", title, "a figure, no bar", outcome, started, write, command)
 
 
 def peak_gigabytes() -> float:
