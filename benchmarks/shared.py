@@ -94,6 +94,12 @@ def say(text: str) -> None:
     console.print(text, markup=False, style="dim")
 
 
+def cache_folder() -> Path:
+    """Where the benchmarks keep what they fetch and make."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pellucid" / "benchmarks"
+
+
 def publish(
     name: str, title: str, bar: str, outcome: Outcome, started: float, write: bool, command: str | None = None
 ) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from npm import cache_folder, from_npm
+from npm import from_npm
+from shared import cache_folder
 from torch import nn
 
 from pellucid.data.corpus import Corpus

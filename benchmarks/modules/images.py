@@ -17,7 +17,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import sys
 import tarfile
 import time
@@ -34,7 +33,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from shared import Absent, Outcome, Table, options, publish, say
+from shared import Absent, Outcome, Table, cache_folder, options, publish, say
 
 import pellucid
 from pellucid.modules.grouping import connected
@@ -360,8 +359,7 @@ def scaled(pixels: UInt8[torch.Tensor, "pictures 28 28"], shape: tuple[int, ...]
 def pictures(name: str) -> tuple[Pictures, Pictures]:
     """Training and test pictures with their classes. Raises Absent."""
     address, digest = SOURCES[name]
-    base = os.environ.get("XDG_CACHE_HOME")
-    file = (Path(base) if base else Path.home() / ".cache") / "pellucid" / "benchmarks" / f"{name}.package"
+    file = cache_folder() / f"{name}.package"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         try:

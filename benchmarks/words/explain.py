@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from explain_worker import COMPARED, EACH, LENGTH, SHUFFLED, SIMULATED, exams_of
 from judged_latents import SEED, WINDOWS, prepare
-from labeller import cache, labeller, serving
-from shared import ABSENT, Absent, Outcome, Table, options, publish, say
+from labeller import labeller, serving
+from shared import ABSENT, Absent, Outcome, Table, cache_folder, options, publish, say
 
 from pellucid.words.scores.exams import Exam
 from pellucid.words.scores.executable import Task, judged, simulation, threshold_of
@@ -61,7 +61,7 @@ def main() -> int:
     outcome = Outcome()
     try:
         model, name = labeller()
-        work = cache() / "words-explain"
+        work = cache_folder() / "words-explain"
         folder = work / f"latents-{count}"
         kind = prepare(folder, count, Path(given.dictionaries) if given.dictionaries else None)
         replies = work / f"{model.stem}-{count}"

