@@ -5,7 +5,18 @@ import torch
 from torch import nn
 
 from pellucid.code.propose import Part
-from pellucid.code.tokens.predicted import NOTHING, UNKNOWN, ask, ending, joined, observe, over, shifted
+from pellucid.code.tokens.predicted import (
+    NOTHING,
+    UNKNOWN,
+    ask,
+    ending,
+    joined,
+    observe,
+    over,
+    picked,
+    redrawn,
+    shifted,
+)
 from pellucid.ir.interpret import run_functions
 from pellucid.lift.trace import trace
 from pellucid.modules.partition import partition
@@ -105,3 +116,15 @@ def test_patterns_that_were_never_seen_are_unknown():
     seen = observe(network)[0]
     strange = part(lambda ids: -both_allowed(ids))
     assert (ask(strange, seen, IDS, PLACES).kinds[:, 0] == UNKNOWN).all()
+
+
+def test_tokens_of_one_remainder_are_drawn_anew():
+    seen = observe(part(both_allowed))[0]
+    several = picked(seen, np.repeat(np.arange(COUNT), 20))
+    tokens, positions = redrawn(several, END, (0, 1), (3,))
+    moved = tokens != several.tokens
+    remainders = [set(np.flatnonzero(row) % 3) for row in moved]
+    assert max(map(len, remainders)) == 1
+    assert set.union(*remainders) == {0, 1, 2}
+    assert set(several.tokens[moved]) == {0, 1} == set(tokens[moved])
+    assert positions[~over(several, END)].max() <= PLACES[~over(seen, END)].max()

@@ -16,7 +16,7 @@ POSITIONS = rng.integers(0, 5, (20, 1)) + np.arange(TOKENS.shape[1])
 @pytest.fixture(scope="module")
 def values():
     found = quantities(alphabet_of(TOKENS, np.ones(TOKENS.shape, dtype=bool)), True)
-    names = [*found.numbers, *found.tokens]
+    names = [*found.numbers, *found.tokens, *found.weighed]
     given = {"tokens": torch.from_numpy(TOKENS), "positions": torch.from_numpy(POSITIONS)}
     return measured(found.writer.nodes, names, given)
 
@@ -44,6 +44,15 @@ def test_special_tokens_are_told_from_plain_ones():
         ("count1", lambda x, t: (x[: t + 1] == 1).sum()),
         ("count2_every3", lambda x, t: (x[t::-3] == 2).sum()),
         ("more2_than0", lambda x, t: (x[: t + 1] == 2).sum() - (x[: t + 1] == 0).sum()),
+        ("more1_than0_here", lambda x, t: int(x[t] == 1) - int(x[t] == 0)),
+        (
+            "more1_than0_every3_from2",
+            lambda x, t: sum(int(x[j] == 1) - int(x[j] == 0) for j in range(t + 1) if (t - j) % 3 == 2),
+        ),
+        (
+            "more2_than0_every2_by_distance",
+            lambda x, t: sum((t - j) * (int(x[j] == 2) - int(x[j] == 0)) for j in range(t, -1, -2)),
+        ),
         ("seen9", lambda x, t: (x[: t + 1] == 9).sum()),
         ("steps_since9", lambda x, t: max(0, t - 13)),
         ("step_mod4", lambda x, t: t % 4),
@@ -56,6 +65,7 @@ def test_quantities_are_what_their_names_say(values, name, rule):
 def test_places_in_position_ids(values):
     assert (values["position"] == POSITIONS).all()
     assert (values["start_mod3"] == POSITIONS[:, :1] % 3).all()
+    assert (values["position_mod4"] == POSITIONS % 4).all()
 
 
 def test_only_what_is_needed_stays():

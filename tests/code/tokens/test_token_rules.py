@@ -124,6 +124,40 @@ def test_counting_is_no_machine_but_a_comparison():
     assert code(program).method.endswith("decisions")
 
 
+def unevenly(ids):
+    """1 where the places before the separator say so, those at odd distances a quarter as much, and against it."""
+    ones = (ids == 1).long() - (ids == 0).long()
+    distance = torch.arange(ids.shape[1])[:, None] - torch.arange(ids.shape[1])
+    weights = torch.where(distance % 2 == 0, 4, -1) * (distance >= 0)
+    asked = torch.cumsum((ids == 21).int(), 1) > 0
+    answer = torch.where(ids == 21, torch.where(ones @ weights.T > 0, 1, 0), 22)
+    return torch.nn.functional.one_hot(answer, 24).float() * asked.unsqueeze(-1)
+
+
+def words_to_weigh(seed=0):
+    rng, rows = np.random.default_rng(seed), []
+    for _ in range(COUNT):
+        row = [20, *rng.integers(0, 2, rng.integers(5, 20)).tolist(), 21, 0, 22]
+        rows.append([*row, *[23] * (LENGTH - len(row))])
+    return torch.tensor(rows)
+
+
+def test_places_that_count_unevenly_are_read_as_votes_and_emitted(tmp_path):
+    ids = words_to_weigh()
+    network = Scored(24, unevenly, 22)
+    program = read(network, (ids, positions(ids)), (TOKEN_RULES,))
+    assert "by votes" in code(program).method
+    emit(program, tmp_path)
+    (tmp_path / "weights.safetensors").unlink()
+    assert "100 * " in (tmp_path / "program.py").read_text()
+    other = words_to_weigh(3)
+    given = dict(zip(program[program.entry].inputs, (other, positions(other)), strict=True))
+    with torch.no_grad():
+        wanted = network(other, positions(other)).argmax(-1)
+    assert (program(**given).argmax(-1) == wanted).all(1).float().mean() > 0.95
+    assert (torch.where(ids == 21, commoner(ids).argmax(-1) != network(ids, positions(ids)).argmax(-1), False)).any()
+
+
 @pytest.mark.parametrize(
     ("answer", "wobble", "why"),
     [

@@ -1,8 +1,8 @@
 """Decision trees over named quantities, as short as the data ask for.
 
 Grown by the largest gain of information, then cut back to the shortest description (Quinlan and Rivest 1989): a test
-has to pay for itself with the rows that it saves from being exceptions. Tests compare one quantity with one number; a
-leaf is a label.
+has to pay for itself with the rows that it saves from being exceptions. Tests compare one quantity with one number, or
+weigh several against each other (`votes`); a leaf is a label.
 """
 
 from __future__ import annotations
@@ -39,7 +39,17 @@ class Split:
     no: Tree
 
 
-Tree: TypeAlias = Leaf | Split
+@dataclass(frozen=True)
+class Vote:
+    """Rows where the sum of weight times quantity over `terms` is larger than `threshold` go to `yes`."""
+
+    terms: tuple[tuple[str, int], ...]
+    threshold: int
+    yes: Tree
+    no: Tree
+
+
+Tree: TypeAlias = Leaf | Split | Vote
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,17 @@ def leaves_of(tree: Tree) -> int:
     return 1 if isinstance(tree, Leaf) else leaves_of(tree.yes) + leaves_of(tree.no)
 
 
+def votes_of(tree: Tree) -> int:
+    """How many of its tests weigh several quantities."""
+    return 0 if isinstance(tree, Leaf) else votes_of(tree.yes) + votes_of(tree.no) + isinstance(tree, Vote)
+
+
 def names_of_tests(tree: Tree) -> tuple[str, ...]:
     """The quantities that it asks for, in order, without repetition."""
     if isinstance(tree, Leaf):
         return ()
-    return tuple(dict.fromkeys((tree.name, *names_of_tests(tree.yes), *names_of_tests(tree.no))))
+    names = (tree.name,) if isinstance(tree, Split) else tuple(name for name, _ in tree.terms)
+    return tuple(dict.fromkeys((*names, *names_of_tests(tree.yes), *names_of_tests(tree.no))))
 
 
 def labels_of(tree: Tree) -> set[int]:
@@ -73,9 +89,15 @@ def decide(tree: Tree, columns: Mapping[str, Int[np.ndarray, "*rows"]]) -> Int64
     """The label of each row."""
     if isinstance(tree, Leaf):
         return np.full(next(iter(columns.values())).shape, tree.label, dtype=np.int64)
+    return np.where(passed(tree, columns), decide(tree.yes, columns), decide(tree.no, columns))
+
+
+def passed(tree: Split | Vote, columns: Mapping[str, Int[np.ndarray, "*rows"]]) -> Bool[np.ndarray, "*rows"]:
+    """Which rows go to `yes`."""
+    if isinstance(tree, Vote):
+        return np.asarray(sum(columns[name].astype(np.int64) * weight for name, weight in tree.terms) > tree.threshold)
     values = columns[tree.name]
-    asked = values <= tree.value if tree.test == "le" else values == tree.value
-    return np.where(asked, decide(tree.yes, columns), decide(tree.no, columns))
+    return np.asarray(values <= tree.value if tree.test == "le" else values == tree.value)
 
 
 def learn_tree(columns: Sequence[Column], labels: Labels, price: float = 1.5) -> tuple[Tree, float]:
@@ -86,19 +108,33 @@ def learn_tree(columns: Sequence[Column], labels: Labels, price: float = 1.5) ->
     """
     count = int(labels.max()) + 1
     codes = [np.unique(column.values, return_inverse=True) for column in columns]
-    test_bits = math.log2(max(2, len(columns))) + math.log2(
-        max(2.0, float(np.mean([len(values) for values, _ in codes])))
-    )
+    prices = prices_of([len(values) for values, _ in codes], labels, price)
     grower = _Grower(
         columns,
         [values for values, _ in codes],
         [inverse.ravel() for _, inverse in codes],
         labels,
         count,
-        price * (test_bits + math.log2(max(2, count))),
-        math.log2(len(labels)) + math.log2(max(2, count)),
+        prices.test,
+        prices.exception,
     )
     return grower.grow(np.arange(len(labels)), 0)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Bits of a test of one quantity, and of a row that is an exception; `price` as in `learn_tree`."""
+
+    test: float
+    exception: float
+    price: float
+
+
+def prices_of(sizes: Sequence[int], labels: Labels, price: float) -> Prices:
+    """What things cost among columns that take so many values each."""
+    one = math.log2(max(2, int(labels.max()) + 1))
+    test = math.log2(max(2, len(sizes))) + math.log2(max(2.0, float(np.mean(sizes))))
+    return Prices(price * (test + one), math.log2(len(labels)) + one, price)
 
 
 @dataclass(frozen=True)

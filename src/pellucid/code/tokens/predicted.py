@@ -33,8 +33,11 @@ twenty is below the second at most."""
 CERTAIN = 4.0
 """A network that always gives the same answer has learned so if its numbers are this far from zero (98% sure)."""
 
-AT_ONCE = 64
-"""Sequences that are run together."""
+EVEN = 8.0
+"""Tokens that are drawn anew have about equal shares: the parameter of their Dirichlet distribution."""
+
+FEWEST_AT_ONCE, NUMBERS_AT_ONCE = 64, 6_000_000
+"""Sequences are run together up to so many numbers of one layer, and no fewer than the first."""
 
 MOST_KINDS = 64
 FEWEST_SEQUENCES, FEWEST_STEPS = 32, 4
@@ -163,9 +166,15 @@ def ask(part: Part, like: Predicted, tokens: Tokens, positions: Tokens | None) -
     """What the network predicts on other sequences."""
     unknown = np.full(tokens.shape, UNKNOWN, dtype=np.int64)
     asked = replace(like, tokens=tokens, positions=positions, kinds=unknown)
-    made = [part.run(asked.call(slice(i, i + AT_ONCE)))[0].numpy() for i in range(0, len(tokens), AT_ONCE)]
-    kinds = np.concatenate([kinds_of(logits, like.patterns, like.measure) for logits in made])
+    runs = (part.run(asked.call(rows))[0].numpy() for rows in at_once(len(tokens), tokens.shape[1], like.vocabulary))
+    kinds = np.concatenate([kinds_of(logits, like.patterns, like.measure) for logits in runs])
     return replace(asked, kinds=kinds)
+
+
+def at_once(count: int, time: int, width: int = 0) -> list[slice]:
+    """`count` sequences of so many places, and values of so many numbers at each, in portions that fit into memory."""
+    size = max(FEWEST_AT_ONCE, NUMBERS_AT_ONCE // max(1, time * max(time, width)))
+    return [slice(begin, begin + size) for begin in range(0, count, size)]
 
 
 def joined(parts: Sequence[Predicted]) -> Predicted:
@@ -173,6 +182,12 @@ def joined(parts: Sequence[Predicted]) -> Predicted:
     tokens, kinds = (np.concatenate([getattr(p, name) for p in parts]) for name in ("tokens", "kinds"))
     positions = [p.positions for p in parts if p.positions is not None]
     return replace(parts[0], tokens=tokens, positions=np.concatenate(positions) if positions else None, kinds=kinds)
+
+
+def picked(predicted: Predicted, rows: Int64[np.ndarray, " rows"]) -> Predicted:
+    """Some of the sequences, perhaps several times."""
+    positions = None if predicted.positions is None else predicted.positions[rows]
+    return replace(predicted, tokens=predicted.tokens[rows], positions=positions, kinds=predicted.kinds[rows])
 
 
 def ending(predicted: Predicted) -> int | None:
@@ -204,3 +219,17 @@ def shifted(predicted: Predicted, end: int | None, times: int, seed: int = 0) ->
     start = (rng.random(len(tokens)) * (top - length + 1).clip(1)).astype(np.int64)
     places: Tokens = (start[:, None] + np.arange(tokens.shape[1])).clip(0, top)
     return tokens, places
+
+
+def redrawn(
+    predicted: Predicted, end: int | None, plain: Sequence[int], periods: Sequence[int], seed: int = 0
+) -> tuple[Tokens, Tokens | None]:
+    """The sequences at other position ids; in each, the plain tokens at the places of one remainder by one of the
+    periods are drawn anew, nearly as often one as another, and all others stay."""
+    tokens, positions = shifted(predicted, end, 1, seed)
+    rng = np.random.default_rng(seed)
+    rows, time = tokens.shape
+    period, shares = rng.choice(periods, rows), rng.dirichlet(np.full(len(plain), EVEN), rows).cumsum(1)
+    there = np.arange(time) % period[:, None] == rng.integers(0, period)[:, None]
+    pick = (rng.random((rows, time, 1)) > shares[:, None, :-1]).sum(-1)
+    return np.where(np.isin(tokens, plain) & there, np.asarray(plain)[pick], tokens), positions

@@ -1,7 +1,9 @@
 """What decisions about predictions are learned from: which answer is right at each place, and how strict to be.
 
 A tree may follow the accidents of its sequences. So it is grown at several prices for a test, each time without a third
-of the sequences, and the dearest price is taken that does about as well as any on those that it has not seen.
+of the sequences, and the dearest price is taken that does about as well as any on those that it has not seen. Where
+this leaves errors, tests that weigh quantities (`votes`) are tried; they are learned from further sequences too, which
+count for nothing else.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
-from pellucid.code.tokens.decisions import Column, Tree, decide, learn_tree, leaves_of
+from pellucid.code.tokens.decisions import Column, Tree, decide, learn_tree, leaves_of, prices_of
 from pellucid.code.tokens.moves import STATE
 from pellucid.code.tokens.predicted import NOTHING, Predicted
 from pellucid.code.tokens.rule_writing import Answer, Machine
 from pellucid.code.tokens.rules import Alphabet, Quantities
+from pellucid.code.tokens.votes import Ballot, with_votes
 
 MOST_CONSTANTS = 12
 """Up to so many different predictions, each is an answer of its own; of more, most must be copies."""
@@ -31,12 +34,26 @@ PRICES = (1.5, 4.0, 12.0, 40.0)
 AS_GOOD = 0.01
 """Shares of sequences that differ by less are about the same."""
 
+VOTE_PRICES = (1.5, 4.0, 12.0)
+"""The same for tests that weigh quantities."""
+
+FEWER = 0.9
+"""Votes, and cheaper ones, are taken if at most this share of the exceptions is left."""
+
+FAMILIAR = 2 / 3
+"""Votes are learned from further sequences if the tree is right throughout on this share of them: else these are no
+sequences that the network was made for."""
+
 Places = Bool[np.ndarray, "batch time"]
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Predictions, where they count, which sequences belong together, and quantities."""
+    """Predictions, where they count, which sequences belong together, and quantities.
+
+    Attributes:
+        judged: how many of the sequences, from the first on, decide how good a tree is; the others only help votes.
+    """
 
     seen: Predicted
     live: Places
@@ -44,6 +61,7 @@ class Case:
     alphabet: Alphabet
     quantities: Quantities
     values: Mapping[str, Int[np.ndarray, "batch time"]]
+    judged: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,7 @@ class Learned:
     tree: Tree
     answers: tuple[Answer, ...]
     match: float
+    price: float
 
     @property
     def leaves(self) -> int:
@@ -60,28 +79,96 @@ class Learned:
         return leaves_of(self.tree)
 
 
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """A case as columns and labels (-1 where no answer is right); `known` where there is one, `held` what is kept."""
+
+    case: Case
+    columns: Sequence[Column]
+    labels: Int64[np.ndarray, "batch time"]
+    answers: tuple[Answer, ...]
+    known: Places
+    held: Bool[np.ndarray, " batch"]
+
+    def rows(self, without_held: bool) -> Places:
+        """The places to learn from."""
+        return np.asarray(self.known & ~self.held[:, None]) if without_held else self.known
+
+    def grown(self, price: float, without_held: bool) -> Tree:
+        """The tree of one price, of the sequences that are judged."""
+        rows = self.rows(without_held).copy()
+        rows[self.case.judged :] = False
+        plain = [column for column in self.columns if column.name not in self.case.quantities.weighed]
+        return learn_tree(_picked(plain, rows), self.labels[rows], price)[0]
+
+    def voted(self, tree: Tree, price: float, without_held: bool, deadline: float) -> Tree:
+        """The tree with votes of one price, of all sequences."""
+        rows = self.rows(without_held)
+        columns = {column.name: column for column in _picked(self.columns, rows)}
+        labels = self.labels[rows]
+        prices = prices_of([len(np.unique(column.values)) for column in columns.values()], labels, price)
+        return with_votes(tree, Ballot(columns, labels, self.case.alphabet.plain, prices, deadline))
+
+    def right(self, tree: Tree) -> Places:
+        """Where a tree is right on the sequences that were kept; true where nothing counts."""
+        values = {column.name: column.values.reshape(self.labels.shape)[self.held] for column in self.columns}
+        return np.asarray((decide(tree, values) == self.labels[self.held]) | ~self.case.live[self.held])
+
+    def match(self, tree: Tree, judged: bool = True) -> float:
+        """The share of sequences that were kept on which a tree is right throughout: of those judged, or the others."""
+        throughout = np.asarray(self.right(tree).all(axis=1))
+        cut = int(self.held[: self.case.judged].sum())
+        return float((throughout[:cut] if judged else throughout[cut:]).mean())
+
+    def exceptions(self, tree: Tree) -> int:
+        """At how many places of all sequences that were kept a tree is wrong."""
+        return int((~self.right(tree)).sum())
+
+
 def learned(case: Case, machine: Machine | None, deadline: float) -> Learned:
     """Decisions over quantities, on top of a machine if there is one."""
-    labels, answers = _labelled(case, machine)
-    columns = [_column(case, name) for name in case.quantities.numbers]
-    columns += [_token_column(case, name) for name in case.quantities.tokens]
-    if machine is not None:
-        states = np.array(machine.moves.labels)[machine.classifier.walk(case.seen.tokens)]
-        columns.append(Column(STATE.name, states.ravel(), tuple(range(machine.classifier.states))))
-    columns = [column for column in columns if column.ordered or column.equal_to]
-    values = {column.name: column.values.reshape(labels.shape) for column in columns}
-    known, held = case.live & (labels >= 0), held_out(case.groups)
+    lesson = _lesson(case, machine)
     best: tuple[float, float] | None = None
     for price in sorted(PRICES, reverse=True):
-        tree, _ = learn_tree(_picked(columns, known & ~held[:, None]), labels[known & ~held[:, None]], price)
-        match = float(((decide(tree, values) == labels) | ~case.live).all(1)[held].mean())
+        match = lesson.match(lesson.grown(price, True))
         if best is None or match > best[0] + AS_GOOD:
             best = (match, price)
         if time.monotonic() > deadline:
             break
     assert best is not None
-    tree, _ = learn_tree(_picked(columns, known), labels[known], best[1])
-    return Learned(tree, answers, best[0])
+    return Learned(lesson.grown(best[1], False), lesson.answers, *best)
+
+
+def weighed(case: Case, machine: Machine | None, found: Learned, deadline: float) -> Learned:
+    """What was learned, with votes if they leave fewer exceptions and about as many sequences right throughout."""
+    lesson = _lesson(case, machine)
+    tree = lesson.grown(found.price, True)
+    if lesson.match(tree, judged=False) < FAMILIAR:
+        return found
+    best, enough = (FEWER * lesson.exceptions(tree), 0.0), lesson.match(tree) - AS_GOOD
+    for price in sorted(VOTE_PRICES, reverse=True):
+        if time.monotonic() > deadline:
+            break
+        voted = lesson.voted(tree, price, True, deadline)
+        wrong = float(lesson.exceptions(voted))
+        if wrong < best[0] and lesson.match(voted) > enough:
+            best = (wrong * FEWER, price)
+    if not best[1]:
+        return found
+    tree = lesson.voted(lesson.grown(found.price, False), best[1], False, deadline)
+    return Learned(tree, lesson.answers, found.match, found.price)
+
+
+def _lesson(case: Case, machine: Machine | None) -> _Lesson:
+    labels, answers = _labelled(case, machine)
+    numbers = (*case.quantities.numbers, *case.quantities.weighed)
+    columns = [_column(case, name) for name in numbers if name in case.values]
+    columns += [_token_column(case, name) for name in case.quantities.tokens]
+    if machine is not None:
+        states = np.array(machine.moves.labels)[machine.classifier.walk(case.seen.tokens)]
+        columns.append(Column(STATE.name, states.ravel(), tuple(range(machine.classifier.states))))
+    columns = [column for column in columns if column.ordered or column.equal_to]
+    return _Lesson(case, columns, labels, answers, case.live & (labels >= 0), held_out(case.groups))
 
 
 def held_out(groups: Int64[np.ndarray, " batch"]) -> Bool[np.ndarray, " batch"]:

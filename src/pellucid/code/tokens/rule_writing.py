@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
 
+from pellucid.code.expressions.expression import Linear, Name
 from pellucid.code.recurrent.writing import Writer
-from pellucid.code.tokens.decisions import Leaf, Split, Tree, labels_of, leaves_of
+from pellucid.code.tokens.decisions import Leaf, Split, Tree, Vote, labels_of, leaves_of, votes_of
 from pellucid.code.tokens.merging import Classifier
 from pellucid.code.tokens.moves import STATE, Tracked, write_state
 from pellucid.code.tokens.predicted import NOTHING
@@ -69,7 +71,8 @@ class Found:
         if isinstance(self.tree, Leaf) and uses == {"machine"}:
             return f"state: {self.machine.moves.name}" if self.machine else ""
         kept = "state and " if "machine" in uses else ""
-        return f"{kept}{leaves_of(self.tree)} decisions"
+        weighed = votes_of(self.tree)
+        return f"{kept}{leaves_of(self.tree)} decisions{f', {weighed} by votes' if weighed else ''}"
 
 
 def block_of_rules(found: Found, inputs: tuple[str, str | None], order: tuple[str, ...], target: str) -> Block:
@@ -129,6 +132,12 @@ class _Writing:
         if isinstance(tree, Split):
             value = self.quantity(tree.name)
             test = self.out.node(tree.test, value, tree.value, name=_spoken(tree))
+            yes, no = self.cases(tree.yes, machine), self.cases(tree.no, machine)
+            return self.out.node("where", test, yes, no, name="answer")
+        if isinstance(tree, Vote):
+            self.out.known |= {name: self.quantity(name) for name, _ in tree.terms}
+            votes = self.out.array(Linear(tuple((Fraction(w), Name(n)) for n, w in tree.terms)), "votes")
+            test = self.out.node("gt", votes, tree.threshold, name="carried")
             yes, no = self.cases(tree.yes, machine), self.cases(tree.no, machine)
             return self.out.node("where", test, yes, no, name="answer")
         answer = self.found.answers[tree.label]

@@ -10,23 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
 from pellucid.code.recurrent.writing import Writer
+from pellucid.code.tokens.predicted import at_once
 from pellucid.errors import CannotRun
 from pellucid.ir.graph import Block, Node, Ref, refs
 from pellucid.ir.interpret import Scope, run_block
 
 Tokens = Int[np.ndarray, "batch time"]
 
-_AT_ONCE = 64
-
 FEW_TOKENS = 12
 """Alphabets up to this size are small enough to count and compare each token."""
+
+VOTING_TOKENS = 4
+"""Of up to so many plain tokens each is weighed against each other."""
 
 TOKENS, POSITIONS = "tokens", "positions"
 
@@ -52,11 +54,13 @@ class Alphabet:
 
 @dataclass
 class Quantities:
-    """Values written so far: those to decide by (`numbers`), those that can be a token (`tokens`)."""
+    """Values written so far: those to decide by (`numbers`), those that can be a token (`tokens`), and those that are
+    only weighed against others (`weighed`)."""
 
     writer: Writer
     numbers: dict[str, Ref] = field(default_factory=dict)
     tokens: dict[str, Ref] = field(default_factory=dict)
+    weighed: dict[str, Ref] = field(default_factory=dict)
 
     def number(self, value: Ref) -> Ref:
         """Keep a value to decide by, under its own name."""
@@ -85,6 +89,7 @@ def quantities(alphabet: Alphabet, positions: bool) -> Quantities:
     found = Quantities(Writer("int64", "", taken={TOKENS, POSITIONS}))
     _places(found, alphabet, positions)
     _counts(found, alphabet)
+    _weights(found, alphabet)
     _rules(found, alphabet)
     return found
 
@@ -134,6 +139,40 @@ def _counts(found: Quantities, alphabet: Alphabet) -> None:
     for (a, b), period in ((pair, k) for pair in combinations(alphabet.plain, 2) for k in (1, *PERIODS)):
         suffix = f"_every{period}" if period > 1 else ""
         found.number(write("sub", counted[b, period], counted[a, period], name=f"more{b}_than{a}{suffix}"))
+
+
+def _weights(found: Quantities, alphabet: Alphabet) -> None:
+    """How much more often one plain token came than another, by the remainder of the distance, and with each place
+    counted as often as it is steps away; and the remainders of position ids."""
+    if not 2 <= len(alphabet.plain) <= VOTING_TOKENS:
+        return
+    write, distance = found.writer.node, Ref("distance")
+    for period in PERIODS if "position" in found.numbers else ():
+        name = f"position_mod{period}"
+        found.weighed[name] = write("mod", Ref("position"), period, name=name)
+    for a, b in combinations(alphabet.plain, 2):
+        found.weighed[here(a, b)] = write("sub", Ref(f"is{b}"), Ref(f"is{a}"), name=here(a, b))
+    for period, remainder in ((k, r) for k in (1, *PERIODS) for r in range(k)):
+        there = Ref("so_far")
+        if period > 1:
+            there = write("and", there, write("eq", write("mod", distance, period), remainder))
+        near = write("cast", there, "int64", name="near")
+        far = write("mul", near, distance, name="far")
+        for (a, b), mask in product(combinations(alphabet.plain, 2), (near, far)):
+            name = balance(a, b, period, remainder, mask is far)
+            if name not in found.numbers:
+                found.weighed[name] = write("einsum", "qk,bk->bq", (mask, found.weighed[here(a, b)]), name=name)
+
+
+def here(a: int, b: int) -> str:
+    """The name of 1 at token b, -1 at a."""
+    return f"more{b}_than{a}_here"
+
+
+def balance(a: int, b: int, period: int, remainder: int, by_distance: bool) -> str:
+    """The name of how much more often token b came than a at distances of one remainder, perhaps times the distance."""
+    every = f"_every{period}" if period > 1 else ""
+    return f"more{b}_than{a}{every}{f'_from{remainder}' if remainder else ''}{'_by_distance' if by_distance else ''}"
 
 
 def _rules(found: Quantities, alphabet: Alphabet) -> None:
@@ -188,8 +227,8 @@ def measured(nodes: Sequence[Node], names: Sequence[str], given: dict[str, torch
     """What the values of these names are for some inputs, each [batch, time]."""
     block = Block(tuple(given), tuple(only_needed(nodes, names)), tuple(names))
     portions = []
-    for begin in range(0, len(given[TOKENS]), _AT_ONCE):
-        values = [value[begin : begin + _AT_ONCE] for value in given.values()]
+    for rows in at_once(len(given[TOKENS]), given[TOKENS].shape[1]):
+        values = [value[rows] for value in given.values()]
         found = run_block(block, values, Scope({}, no_calls))
         shape = values[0].shape
         portions.append([np.broadcast_to(value.numpy().astype(np.int32), shape) for value in found])

@@ -7,6 +7,8 @@
 3. Quantities that attention can know are measured (`rules`): which token follows the last equal one, which is the next
    larger, how often each came so far. Predictions that are one of these are copies of it.
 4. A decision tree (`decisions`) says which copy, which token, or where the machine is wrong.
+5. Where it leaves errors, counts are weighed against each other (`votes`), which is learned from sequences with some of
+   their tokens drawn anew, too.
 
 The shortest description of the predictions wins: program and exceptions together.
 """
@@ -14,18 +16,31 @@ The shortest description of the predictions wins: program and exceptions togethe
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from pellucid.code.propose import Candidate, Method, Part
-from pellucid.code.tokens.decisions import Leaf, Tree
+from pellucid.code.tokens.decisions import Leaf, Tree, names_of_tests
 from pellucid.code.tokens.merging import merge_states
 from pellucid.code.tokens.moves import tracked
-from pellucid.code.tokens.predicted import AT_ONCE, Predicted, ask, ending, joined, kinds_of, observe, over, shifted
-from pellucid.code.tokens.rule_learning import MOST_CONSTANTS, Case, Learned, held_out, learned, right
+from pellucid.code.tokens.predicted import (
+    Predicted,
+    ask,
+    at_once,
+    ending,
+    joined,
+    kinds_of,
+    observe,
+    over,
+    picked,
+    redrawn,
+    shifted,
+)
+from pellucid.code.tokens.rule_learning import MOST_CONSTANTS, Case, Learned, held_out, learned, right, weighed
 from pellucid.code.tokens.rule_writing import Answer, Found, Machine, block_of_rules
-from pellucid.code.tokens.rules import Alphabet, alphabet_of, measured, no_calls, quantities
+from pellucid.code.tokens.rules import PERIODS, Alphabet, Quantities, alphabet_of, measured, no_calls, quantities
 from pellucid.errors import InvalidProgram
 from pellucid.ir.bits import code_bits
 from pellucid.ir.graph import Block
@@ -44,6 +59,9 @@ MOST_TOKENS = 12
 
 ASKED_FOR = 1200
 """Sequences at other position ids."""
+
+REDRAWN = 8000
+"""Sequences of which some tokens are drawn anew."""
 
 BEGINNINGS = (1, 2, 3, 6)
 """Machines are sought on whole sequences and on these parts of them."""
@@ -106,13 +124,41 @@ def _shortest(part: Part, seen: Predicted, deadline: float) -> Found:
     machine = _machine(seen, live, deadline) if len(alphabet.tokens) <= MOST_TOKENS else None
     if machine is not None and right(machine, seen, live).all():
         return program(Leaf(0), (Answer("machine"),), machine)
-    wider, groups = _wider(part, seen, end, alphabet)
-    names = [*written.numbers, *written.tokens]
-    values = measured(written.writer.nodes, names, wider.given())
-    case = Case(wider, ~over(wider, end), groups, alphabet, written, values)
+    case = _case(*_wider(part, seen, end, alphabet), 0, end, alphabet, written)
     options = [(learned(case, base, deadline), base) for base in dict.fromkeys((machine, None))]
     best, base = max(options, key=_merit)
+    if best.match < 1.0 and written.weighed:
+        periods = [k for k in PERIODS if any(f"_every{k}" in name for name in names_of_tests(best.tree))] or [1]
+        wider = _case(*_redrawn(part, case, end, periods), end, alphabet, written)
+        best = weighed(wider, base, best, deadline)
     return program(best.tree, best.answers, base)
+
+
+def _case(
+    seen: Predicted,
+    groups: Int64[np.ndarray, " batch"],
+    further: int,
+    end: int | None,
+    alphabet: Alphabet,
+    written: Quantities,
+) -> Case:
+    """Sequences with their quantities; so many of them, at the end, are `further` ones that only votes learn from."""
+    names = [*written.numbers, *written.tokens, *(written.weighed if further else ())]
+    values = measured(written.writer.nodes, names, seen.given())
+    return Case(seen, ~over(seen, end), groups, alphabet, written, values, len(groups) - further)
+
+
+def _redrawn(
+    part: Part, case: Case, end: int | None, periods: Sequence[int]
+) -> tuple[Predicted, Int64[np.ndarray, " batch"], int]:
+    """The sequences of a case, and some with tokens drawn anew; of which each is a copy, and how many were drawn.
+
+    Copies are made of long ones more often, by the square of the length: there networks err, and there is room to.
+    """
+    length = (~over(case.seen, end)).sum(1).astype(float) ** 2
+    rows = np.random.default_rng(0).choice(len(length), REDRAWN, p=length / length.sum())
+    further = ask(part, case.seen, *redrawn(picked(case.seen, rows), end, case.alphabet.plain, periods))
+    return joined([case.seen, further]), np.concatenate([case.groups, case.groups[rows]]), REDRAWN
 
 
 def _merit(option: tuple[Learned, Machine | None]) -> tuple[float, int]:
@@ -169,8 +215,7 @@ def _signature(part: Part, seen: Predicted) -> tuple[tuple[str, str | None], tup
 def _right_throughout(body: Block, seen: Predicted) -> Bool[np.ndarray, " batch"]:
     """On which sequences the block predicts what the network predicts."""
     held = []
-    for begin in range(0, len(seen.tokens), AT_ONCE):
-        rows = slice(begin, begin + AT_ONCE)
+    for rows in at_once(len(seen.tokens), seen.tokens.shape[1], seen.vocabulary):
         made = run_block(body, seen.call(rows), Scope({}, no_calls))[0].numpy()
         held.append((kinds_of(made, seen.patterns, seen.measure) == seen.kinds[rows]).all(1))
     return np.concatenate(held)
