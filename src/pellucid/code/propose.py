@@ -29,10 +29,12 @@ Tensor = Shaped[torch.Tensor, "..."]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A reading that a method proposes, with the weights that it needs and the network does not have."""
+    """A reading that a method proposes, with the weights that it needs and the network does not have; `chosen` unless
+    it holds by itself only, not together with others that were found with it."""
 
     reading: Reading
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    chosen: bool = True
 
 
 @dataclass(frozen=True)

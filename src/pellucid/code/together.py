@@ -2,8 +2,8 @@
 
 A reading of the whole says what a network computes; readings of its parts say how. Where every part that the whole
 calls could be read, the program runs by its parts, and the reading of the whole is kept beside it, not chosen. That
-the network decides the same with each part in place, and with all of them, is what the finder promises and the judge
-checks.
+the network decides the same with each part in place, and with all that are chosen, is what the finder promises and the
+judge checks; a reading that holds only by itself stands beside the weights.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ def find_together(program: Program, calls: Calls, ways: Sequence[Together], budg
             if bits >= limit:
                 trail.append(Attempt(name, way.name, f"held back: {bits:,.0f} bits are no shorter than {limit:,.0f}"))
                 continue
-            trail.append(Attempt(name, way.name, candidate.reading.summary))
-            program = program.with_function(program[name].with_reading(candidate.reading), candidate.weights)
+            beside = "" if candidate.chosen else "; holds alone, not with all others: kept beside the weights"
+            trail.append(Attempt(name, way.name, candidate.reading.summary + beside))
+            function = program[name].with_reading(candidate.reading, candidate.chosen)
+            program = program.with_function(function, candidate.weights)
         program = _run_by_parts(program, proposed)
     return program.with_notes(trail=(*program.notes.trail, *trail))
 

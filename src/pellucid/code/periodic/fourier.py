@@ -8,7 +8,9 @@ out, and lets each class c answer by how well cos and sin of 2πk·c/p go with i
 2. Each part reads the waves it knows from the stream, computes with them, and writes along directions of its own.
    What it computes is one of a few forms, simplest first (`periodic.fourier_forms`); strengths and directions are
    fitted by least squares to what the exact part gives.
-3. A form is taken when the network, with it in place of the part, decides the same on all p² inputs.
+3. A form is taken when the network, with it in place of the part, decides the same on all p² inputs. Where a fit to
+   what the part gives decides a few pairs wrongly, it is repeated with these pairs counting for more, and an embedding
+   is tuned by gradient. Readings that decide the same together are chosen; the others stand beside the weights.
 """
 
 from __future__ import annotations
@@ -16,14 +18,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from pellucid.code.periodic.fourier_draft import COARSE, FINE, Draft, closed_scope, fitted, running, short
+from pellucid.code.periodic.fourier_draft import (
+    COARSE,
+    FINE,
+    Draft,
+    closed_scope,
+    fitted,
+    running,
+    settled,
+    short,
+    tuned,
+)
 from pellucid.code.periodic.fourier_forms import MIXING, POSITIONWISE, Form, Waves
 from pellucid.code.periodic.fourier_heads import attended
-from pellucid.code.periodic.waves import Grid, Readout, folded, grid_of, key_frequencies, token_frequencies, waves_in
+from pellucid.code.periodic.waves import (
+    Grid,
+    Readout,
+    folded,
+    grid_of,
+    key_frequencies,
+    sum_frequencies,
+    token_frequencies,
+    waves_in,
+)
 from pellucid.code.propose import Candidate
 from pellucid.code.together import Together
 from pellucid.ir.graph import Ref
@@ -63,16 +85,26 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
     if not torch.equal(first[0], grid.tokens) or not torch.equal(last[1].argmax(-1), grid.decided):
         return "the network does not begin and end with parts of its own"
     best: dict[str, Candidate] = {}
+    alone: dict[str, Candidate] = {}
+    tried: set[tuple[int, ...]] = set()
     for more in MORE:
-        if time.monotonic() < deadline and len(best) < len(names):
-            best = max(best, _agreeing(grid, _read(grid, keys, more, deadline)), key=len)
-    return best or "no part computes with waves alone"
+        if time.monotonic() > deadline or len(best) == len(names):
+            break
+        embedding, frequencies = _embedding(grid, names[0], keys, more)
+        if frequencies in tried:
+            continue
+        tried.add(frequencies)
+        found = _read(grid, keys, embedding, frequencies, deadline)
+        best, alone = max(best, _agreeing(grid, found), key=len), max(alone, found, key=len)
+    beside = {name: replace(one, chosen=False) for name, one in alone.items() if name not in best}
+    return {**best, **beside} or "no part computes with waves alone"
 
 
-def _read(grid: Grid, keys: tuple[int, ...], more: int, deadline: float) -> dict[str, Candidate]:
-    """Readings of parts that hold one by one, with so many frequencies `more` than the embedding needs."""
+def _read(
+    grid: Grid, keys: tuple[int, ...], embedding: Candidate | None, frequencies: tuple[int, ...], deadline: float
+) -> dict[str, Candidate]:
+    """Readings of parts that hold one by one, of waves of these frequencies."""
     first, *branches, last = grid.parts
-    embedding, frequencies = _embedding(grid, first, keys, more)
     found = {first: embedding}
     for name in branches:
         found[name] = _branch(grid, name, keys, frequencies) if time.monotonic() < deadline else None
@@ -99,7 +131,7 @@ def _embedding(grid: Grid, name: str, keys: tuple[int, ...], more: int) -> tuple
     """The embedding as waves of as few frequencies as it takes and some `more`, and these frequencies."""
     _, output = grid.parts[name]
     shares = token_frequencies(output, grid)
-    most = max(len(keys), int(MOST_FREQUENCIES * grid.period))
+    most = _most(grid, keys)
     twice = [folded(2 * key, grid.period) for key in keys]
     doubles = [k for k in dict.fromkeys(twice) if k not in keys and shares.get(k, 0.0) >= CARRIED]
     ordered = list(dict.fromkeys((*keys, *doubles, *shares)))
@@ -108,10 +140,13 @@ def _embedding(grid: Grid, name: str, keys: tuple[int, ...], more: int) -> tuple
             candidate = _embedding_of(grid, name, tuple(ordered[:count]), levels)
             if candidate is not None:
                 return candidate, tuple(ordered[:count])
-    return None, tuple(ordered[:most])
+    return _embedding_of(grid, name, tuple(ordered[:most]), FINE, tuning=True), tuple(ordered[:most])
 
 
-def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...], levels: int) -> Candidate | None:
+def _embedding_of(
+    grid: Grid, name: str, frequencies: tuple[int, ...], levels: int, tuning: bool = False
+) -> Candidate | None:
+    """The embedding as waves of these frequencies; fitted to what it writes, then perhaps tuned to what it does."""
     draft = Draft.of(grid, name, levels)
     write = draft.writer.node
     order = write("arange", 0, len(frequencies), name="order")
@@ -121,23 +156,38 @@ def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...], levels: i
     waves = write("concat", (write("cos", angles), write("sin", angles)), -1, name="waves")
     features = draft.values(waves)[0].double().numpy()
     wanted = grid.parts[name][1].double().numpy()
+    fits = _written_by(grid, features, wanted)
+    how = "bpw,wd->bpd" if fits.ndim == 2 else "bpw,pwd->bpd"
+    rest = (wanted - np.einsum(how, features, fits)).mean(axis=0)
+    if tuning:
+        fits, rest = tuned(grid, name, features, fits, rest)
+    directions, rounded = draft.directions("directions", fits)
+    if not tuning:
+        rest = (wanted - np.einsum(how, features, rounded)).mean(axis=0)
+    value = write("matmul", waves, directions) if fits.ndim == 2 else write("einsum", how, (waves, directions))
+    value = write("add", value, draft.weight("rest", rest))
+    told = f"each token as cos and sin of 2πk·token/{grid.period} for k = {_list(frequencies)}"
+    if tuning:
+        told += f" ({_explained(wanted, np.einsum(how, features, rounded)):.1%} of what the part writes)"
+    return draft.candidate(value, told)
+
+
+def _written_by(grid: Grid, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Directions [waves, width] along which all moving positions are written, or [positions, waves, width] of each."""
     together, kept = fitted([features[:, list(grid.moving)]], wanted[:, list(grid.moving)])
     alone = [fitted([features[:, [place]]], wanted[:, [place]]) for place in grid.moving]
     if kept >= min(share for _, share in alone) - ALIKE:
-        directions, rounded = draft.directions("directions", together[0])
-        value = write("matmul", waves, directions)
-        written = features @ rounded
-    else:
-        stacked = np.zeros((wanted.shape[1], features.shape[-1], wanted.shape[-1]))
-        for place, (fit, _) in zip(grid.moving, alone, strict=True):
-            stacked[place] = fit[0]
-        directions, rounded = draft.directions("directions", stacked)
-        value = write("einsum", "bpw,pwd->bpd", (waves, directions))
-        written = np.einsum("bpw,pwd->bpd", features, rounded)
-    rest = (wanted - written).mean(axis=0)
-    value = write("add", value, draft.weight("rest", rest))
-    told = f"each token as cos and sin of 2πk·token/{grid.period} for k = {_list(frequencies)}"
-    return draft.candidate(value, told)
+        return together[0]
+    stacked = np.zeros((wanted.shape[1], features.shape[-1], wanted.shape[-1]))
+    for place, (fit, _) in zip(grid.moving, alone, strict=True):
+        stacked[place] = fit[0]
+    return stacked
+
+
+def _explained(wanted: np.ndarray, written: np.ndarray) -> float:
+    """The share of the variation of `wanted` that `written` tells."""
+    missed, whole = (float(((each - each.mean(axis=0)) ** 2).sum()) for each in (wanted - written, wanted))
+    return 1.0 - missed / whole
 
 
 # ---- what is added to it
@@ -202,19 +252,15 @@ def _branch_of(
     groups = form.build(waves)
     if not groups:
         return None, 0.0
-    wanted = grid.parts[name][1].double().numpy()
     features = [value.double().numpy() for value in draft.values(*groups)]
-    directions, share = fitted(features, wanted)
+    directions, rest, share = settled(draft, features, grid.parts[name][1].double().numpy())
     total: Ref | None = None
-    rest = wanted
-    for position, (group, values, rows) in enumerate(zip(groups, features, directions, strict=True)):
+    for position, (group, rows) in enumerate(zip(groups, directions, strict=True)):
         label = "writes" if len(groups) == 1 else f"writes_{position + 1}"
-        writes, rounded = draft.directions(label, rows)
-        product = write("matmul", group, writes)
+        product = write("matmul", group, draft.directions(label, rows)[0])
         total = product if total is None else write("add", total, product)
-        rest = rest - values @ rounded
     assert total is not None
-    value = write("add", total, draft.weight("rest", rest.mean(axis=0)))
+    value = write("add", total, draft.weight("rest", rest))
     return draft.candidate(value, f"{_told(found, keys, form, deciding)} ({share:.1%} of what the part writes)"), share
 
 
@@ -234,40 +280,39 @@ def _told(found: Readout, keys: tuple[int, ...], form: Form, deciding: str) -> s
 
 
 def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
-    """Classes that answer by their wave at the key frequencies."""
+    """Classes that answer by their wave at the key frequencies, and at as many others as it takes."""
+    shares = sum_frequencies(grid)
+    ordered = list(dict.fromkeys((*keys, *shares)))
+    options = (tuple(ordered[:count]) for count in range(len(keys), _most(grid, keys) + 1))
+    found = (_readout_of(grid, name, option) for option in options)
+    return next((candidate for candidate in found if candidate is not None), None)
+
+
+def _most(grid: Grid, keys: tuple[int, ...]) -> int:
+    """How many frequencies at most are more than a table."""
+    return max(len(keys), int(MOST_FREQUENCIES * grid.period))
+
+
+def _readout_of(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
     given, output = grid.parts[name]
-    if output.ndim != 2 or given.ndim not in (2, 3):
+    first, period = int(grid.decided.min()), grid.period
+    runs = output.ndim == 2 and given.ndim in (2, 3) and output.shape[1] >= first + period
+    if not runs or int(grid.decided.max()) >= first + period:
         return None
-    draft, period = Draft.of(grid, name), grid.period
+    draft = Draft.of(grid, name)
     write = draft.writer.node
-    wanted = output.double().numpy()
-    first = int(grid.decided.min())
+    place = write("select", draft.given, 1, -1, name="last") if given.ndim == 3 else draft.given
+    stream, wanted = draft.values(place)[0].double().numpy(), output.double().numpy()
     classes = wanted[:, first : first + period]
-    if classes.shape[1] < period or int(grid.decided.max()) >= first + period:
-        return None
     turns = np.exp(2j * np.pi * np.outer(np.arange(first, first + period), keys) / period)
     amplitudes = (classes - classes.mean(axis=1, keepdims=True)) @ np.conj(turns) * 2 / period
-    strengths = np.array([short(float(size)) for size in np.sqrt((np.abs(amplitudes) ** 2).mean(axis=0))])
+    strengths = tuple(short(float(size)) for size in np.sqrt((np.abs(amplitudes) ** 2).mean(axis=0)))
     parts = np.concatenate([amplitudes.real / strengths, -amplitudes.imag / strengths], axis=1)
-    stream = given.double().numpy()
-    stream = stream[:, -1] if stream.ndim == 3 else stream
     (best,), _ = fitted([stream[:, None]], parts[:, None])
-    place = write("select", draft.given, 1, -1, name="last") if given.ndim == 3 else draft.given
     reads, rounded = draft.directions("reads", best)
     waves = write("matmul", place, reads)
     waves = write("sub", waves, draft.weight("offsets", (stream @ rounded - parts).mean(axis=0)), name="waves")
-    order = write("arange", 0, len(keys), name="order")
-    named = write("lookup", keys, (order,), name="frequencies")
-    sizes = write("lookup", tuple(map(float, strengths)), (order,), name="strengths")
-    numbers = write("unsqueeze", write("arange", first, first + period, name="classes"), -1)
-    angles = write("mul", write("cast", write("mul", numbers, named), "float32"), 2 * math.pi / period, name="angles")
-    answers = write(
-        "concat",
-        (write("mul", write("cos", angles), sizes), write("mul", write("sin", angles), sizes)),
-        -1,
-        name="answers",
-    )
-    value = write("matmul", waves, write("transpose", answers, 0, 1))
+    value = write("matmul", waves, write("transpose", _answers(draft, keys, strengths, first), 0, 1))
     after = wanted.shape[1] - first - period
     if first or after:
         others = np.delete(wanted, np.arange(first, first + period), axis=1)
@@ -275,6 +320,18 @@ def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
     told = f"class c answers with Σ strength·cos(2πk(c - (a + b))/{period}) for k = {_list(keys)}"
     strongest = ", ".join(f"{size:g}" for size in strengths)
     return draft.candidate(value, f"{told}, strengths {strongest}")
+
+
+def _answers(draft: Draft, keys: tuple[int, ...], strengths: tuple[float, ...], first: int) -> Ref:
+    """What each class says to the waves: strength times its own wave, [classes, waves]."""
+    write, period = draft.writer.node, draft.grid.period
+    order = write("arange", 0, len(keys), name="order")
+    named = write("lookup", keys, (order,), name="frequencies")
+    sizes = write("lookup", strengths, (order,), name="strengths")
+    numbers = write("unsqueeze", write("arange", first, first + period, name="classes"), -1)
+    angles = write("mul", write("cast", write("mul", numbers, named), "float32"), 2 * math.pi / period, name="angles")
+    sides = (write("mul", write("cos", angles), sizes), write("mul", write("sin", angles), sizes))
+    return write("concat", sides, -1, name="answers")
 
 
 def _list(numbers: Sequence[object]) -> str:

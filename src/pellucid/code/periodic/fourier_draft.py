@@ -20,6 +20,13 @@ from pellucid.ir.program import Function, Reading
 COARSE, FINE = 127, 32767
 """Directions are kept in so many steps to either side: eight bits where that keeps all decisions, else sixteen."""
 
+ROUNDS, MORE_WEIGHT, HOPELESS = 16, 3.0, 0.05
+"""A fit is repeated so often, pairs that are decided wrongly counting so many times more each time, unless more of them
+than this share are."""
+
+TUNING_RATE, TUNING_STEPS = 1e-2, 100
+"""Of Adam: the rate as a share of the size of what is tuned, and the most steps."""
+
 Rows = Float[np.ndarray, "rows width"]
 Weights = dict[str, Shaped[torch.Tensor, "..."]]
 
@@ -54,8 +61,7 @@ class Draft:
 
     def directions(self, label: str, values: np.ndarray) -> tuple[Ref, np.ndarray]:
         """A matrix of directions in whole steps up to `levels`, as it is computed and as numbers."""
-        step = short(float(np.abs(values).max(initial=1e-30)) / self.levels)
-        whole = np.clip(np.rint(values / step), -self.levels, self.levels)
+        whole, step = in_steps(values, self.levels)
         name = f"{self.function.name}.{label}"
         kind = torch.int8 if self.levels == COARSE else torch.int16
         self.weights[name] = torch.from_numpy(np.ascontiguousarray(whole)).to(kind)
@@ -99,18 +105,87 @@ def running(block: Block, weights: Weights) -> Replacement:
     return lambda values: run_block(block, values, closed_scope(weights))
 
 
-def fitted(features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], float]:
+def fitted(
+    features: Sequence[np.ndarray], wanted: np.ndarray, weights: Float[np.ndarray, " pairs"] | None = None
+) -> tuple[list[Rows], float]:
     """Directions for each group of features [pairs, positions or 1, width], and the share of the variation that
-    they explain; each position has a constant of its own."""
+    they explain; each position has a constant of its own, and each pair may have a weight."""
     places = wanted.shape[1]
+    counts = np.ones(len(wanted)) if weights is None else weights
     spread = [np.broadcast_to(group, (len(group), places, group.shape[-1])) for group in features]
     joined = np.concatenate(spread, axis=-1)
-    flat = (joined - joined.mean(axis=0)).reshape(-1, joined.shape[-1])
-    target = (wanted - wanted.mean(axis=0)).reshape(-1, wanted.shape[-1])
-    directions, *_ = np.linalg.lstsq(flat, target, rcond=1e-6)
+    flat = (joined - _mean(joined, counts)).reshape(-1, joined.shape[-1])
+    target = (wanted - _mean(wanted, counts)).reshape(-1, wanted.shape[-1])
+    scale = np.sqrt(counts).repeat(places)[:, None]
+    directions, *_ = np.linalg.lstsq(flat * scale, target * scale, rcond=1e-6)
     missed = float(((target - flat @ directions) ** 2).sum())
     share = 1.0 - missed / max(float((target**2).sum()), 1e-30)
     return np.split(directions, np.cumsum([group.shape[-1] for group in features])[:-1]), share
+
+
+def settled(draft: Draft, features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], np.ndarray, float]:
+    """Directions as `fitted`, in whole steps, with constants [positions, width], that keep all decisions if a few
+    rounds bring them there: each time, the pairs that the network decides wrongly with them count for more."""
+    name, weights = draft.function.name, np.ones(len(wanted))
+    for _ in range(ROUNDS):
+        directions, share = fitted(features, wanted, weights)
+        steps = [in_steps(each, draft.levels) for each in directions]
+        written = sum((f @ (whole * step) for f, (whole, step) in zip(features, steps, strict=True)), np.zeros(1))
+        rest = _mean(wanted - written, weights)
+        wrong = draft.grid.differs({name: _constantly(torch.from_numpy(written + rest).float())}).numpy()
+        if not wrong.any() or wrong.mean() > HOPELESS:
+            break
+        weights = np.where(wrong, MORE_WEIGHT * weights, weights)
+    return directions, rest, share
+
+
+def _constantly(value: torch.Tensor) -> Replacement:
+    return lambda _: [value]
+
+
+def tuned(
+    grid: Grid, name: str, waves: Float[np.ndarray, "pairs positions waves"], fits: np.ndarray, rest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Directions [waves, width], or of each position, and constants [positions, width] of the part that makes the
+    stream, moved by Adam from where they are until the network decides as it did: hinge loss on its outputs."""
+    known = torch.from_numpy(waves).float()
+    values = [torch.from_numpy(each).float().requires_grad_() for each in (fits, rest)]
+    rate = TUNING_RATE * float(np.sqrt((fits**2).mean()))
+    optimiser = torch.optim.Adam(values, lr=rate)
+    for _ in range(TUNING_STEPS):
+        written = torch.einsum("bpw,wd->bpd" if fits.ndim == 2 else "bpw,pwd->bpd", known, values[0]) + values[1]
+        outputs = _after(grid, name, written)
+        if bool((outputs.argmax(-1) == grid.decided).all()):
+            break
+        optimiser.zero_grad()
+        torch.nn.functional.multi_margin_loss(outputs, grid.decided).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    moved, constants = (value.detach().double().numpy() for value in values)
+    return moved, constants
+
+
+def _after(grid: Grid, name: str, written: torch.Tensor) -> torch.Tensor:
+    """The outputs of the exact network where a part gives `written`, with gradients."""
+
+    def call(function: str, values: Values) -> Values:
+        if function == name:
+            return [written]
+        return run_block(grid.program[function].reading("weights").body, values, scope)
+
+    scope = Scope(grid.program.weights, call)
+    with torch.enable_grad():
+        (outputs,) = call(grid.program.entry, [grid.tokens])
+    return torch.as_tensor(outputs)
+
+
+def _mean(values: np.ndarray, weights: Float[np.ndarray, " pairs"]) -> np.ndarray:
+    return np.average(values, axis=0, weights=weights)
+
+
+def in_steps(values: np.ndarray, levels: int) -> tuple[np.ndarray, float]:
+    """Numbers in whole steps up to `levels`, and the step."""
+    step = short(float(np.abs(values).max(initial=1e-30)) / levels)
+    return np.clip(np.rint(values / step), -levels, levels), step
 
 
 def short(value: float) -> float:

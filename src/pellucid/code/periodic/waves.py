@@ -3,7 +3,8 @@
 A function of (a, b) is a sum of waves exp(2πi(m·a + n·b)/p) with a vector for each (m, n), by the Fourier transform
 over the group (Nanda et al. 2023, "Progress measures for grokking via mechanistic interpretability"). A wave that runs
 along a + b at frequency k is the term (k, k). In a stream, the terms of one frequency share a few complex directions:
-these are found by a singular value decomposition of their vectors, and the wave is read off along them.
+these are found by a singular value decomposition of their vectors. The wave, as long as it is along them, is read off
+by least squares, so that directions in which other waves differ by little are not blown up.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int64
+from jaxtyping import Bool, Complex, Float, Int64
 
 from pellucid.ir.interpret import Replacement, Values, run_functions
 from pellucid.ir.program import Program
@@ -30,8 +31,8 @@ STREAM_SHARE = 1e-3
 DIRECTION_SHARE = 0.05
 """A further direction of a wave counts from this share of the wave on."""
 
-FLAT = 0.1
-"""Directions shorter than this share of the longest are not told apart from it."""
+RIDGE = 1e-5
+"""The penalty on reads, as a share of the mean variation of the stream along one coordinate."""
 
 Rows = Float[np.ndarray, "pairs positions width"]
 
@@ -58,10 +59,14 @@ class Grid:
     decided: Int64[torch.Tensor, " pairs"]
     outputs: Float[np.ndarray, "pairs classes"]
 
+    def differs(self, instead: dict[str, Replacement]) -> Bool[torch.Tensor, " pairs"]:
+        """On which pairs the network decides differently with these parts replaced."""
+        (found,) = run_functions(self.program, [self.tokens], "weights", replace=instead)
+        return torch.as_tensor(found.argmax(-1) != self.decided)
+
     def wrong(self, instead: dict[str, Replacement]) -> int:
         """On how many pairs the network decides differently with these parts replaced."""
-        (found,) = run_functions(self.program, [self.tokens], "weights", replace=instead)
-        return int((found.argmax(-1) != self.decided).sum())
+        return int(self.differs(instead).sum())
 
 
 def grid_of(program: Program, calls: Sequence[Values]) -> Grid | str:
@@ -129,13 +134,18 @@ def folded(frequency: int, period: int) -> int:
     return min(frequency % period, -frequency % period)
 
 
-def key_frequencies(grid: Grid) -> tuple[tuple[int, ...], float]:
-    """Frequencies at which the outputs are waves of a + b, strongest first, and their share of all variation."""
+def sum_frequencies(grid: Grid) -> dict[int, float]:
+    """The share of all variation of the outputs that is a wave of a + b, by frequency, strongest first."""
     energy = (np.abs(spectrum(grid.outputs, grid.period)) ** 2).sum(-1)
     energy[0, 0] = 0.0
     shares = {k: 2 * float(energy[k, k]) / float(energy.sum()) for k in range(1, (grid.period + 1) // 2)}
-    keys = sorted((k for k, share in shares.items() if share >= KEY_SHARE), key=lambda k: -shares[k])
-    return tuple(keys), sum(shares[k] for k in keys)
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def key_frequencies(grid: Grid) -> tuple[tuple[int, ...], float]:
+    """Frequencies at which the outputs are waves of a + b, strongest first, and their share of all variation."""
+    keys = {k: share for k, share in sum_frequencies(grid).items() if share >= KEY_SHARE}
+    return tuple(keys), sum(keys.values())
 
 
 def token_frequencies(output: torch.Tensor, grid: Grid) -> dict[int, float]:
@@ -150,11 +160,12 @@ def token_frequencies(output: torch.Tensor, grid: Grid) -> dict[int, float]:
 
 @dataclass(frozen=True, eq=False)
 class Wave:
-    """One complex coordinate of the stream: `frequency` k of single tokens, or of their sum (`of_sum`)."""
+    """One complex coordinate of the stream: `frequency` k of single tokens, or of their sum (`of_sum`); what it is at
+    each position for each pair of tokens."""
 
     frequency: int
     of_sum: bool
-    direction: Complex[np.ndarray, " width"]
+    course: Complex[np.ndarray, "pairs positions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,29 +186,37 @@ def waves_in(stream: Rows, grid: Grid, keys: Sequence[int], frequencies: Sequenc
     spectra = [spectrum(stream[:, place], grid.period) for place in range(stream.shape[1])]
     energy = sum(float((np.abs(found) ** 2).sum() - (np.abs(found[0, 0]) ** 2).sum()) for found in spectra)
     ordered = [*keys, *(k for k in frequencies if k not in keys)]
-    waves = [w for k in ordered for w in _directions(spectra, ((k, 0), (0, k)), k, False, energy)]
-    waves += [w for k in ordered for w in _directions(spectra, ((k, k),), k, True, energy)]
+    waves = [w for k in ordered for w in _waves(spectra, ((k, 0), (0, k)), k, False, energy)]
+    waves += [w for k in ordered for w in _waves(spectra, ((k, k),), k, True, energy)]
     if not waves:
         return None
-    basis = np.stack([*(wave.direction.real for wave in waves), *(-wave.direction.imag for wave in waves)])
-    reads = np.linalg.pinv(basis, rcond=FLAT)
+    courses = np.stack([*(wave.course.real for wave in waves), *(wave.course.imag for wave in waves)], axis=-1)
+    moved = (stream - stream.mean(axis=0)).reshape(-1, stream.shape[-1])
+    bend = moved.T @ moved
+    penalty = RIDGE * np.trace(bend) / len(bend) * np.eye(len(bend))
+    reads = np.linalg.solve(bend + penalty, moved.T @ courses.reshape(len(moved), -1))
     return Readout(tuple(waves), reads, stream.mean(axis=0) @ reads)
 
 
-def _directions(
+def _waves(
     spectra: Sequence[Complex[np.ndarray, "period period width"]],
     terms: Sequence[tuple[int, int]],
     frequency: int,
     of_sum: bool,
     energy: float,
 ) -> Iterator[Wave]:
-    """The complex directions along which a wave moves the stream, turned so that its strongest term starts at 0."""
+    """The waves of one frequency: a course for each complex direction along which it moves the stream, turned so that
+    its strongest term starts at 0."""
     vectors = np.stack([found[term] for found in spectra for term in terms])
     size = float((np.abs(vectors) ** 2).sum())
     if 2 * size < STREAM_SHARE * energy:
         return
-    left, lengths, right = np.linalg.svd(vectors, full_matrices=False)
+    period = len(spectra[0])
+    turns = 2 * np.pi / period * np.arange(period)
+    running = np.stack([np.exp(1j * (m * turns[:, None] + n * turns)).ravel() for m, n in terms], axis=1)
+    left, lengths, _ = np.linalg.svd(vectors, full_matrices=False)
     for i, length in enumerate(lengths):
         if length**2 >= DIRECTION_SHARE * size:
             turn = left[np.argmax(np.abs(left[:, i])), i]
-            yield Wave(frequency, of_sum, right[i] * turn / abs(turn))
+            strengths = 2 * length * (left[:, i] * np.conj(turn) / abs(turn)).reshape(len(spectra), len(terms))
+            yield Wave(frequency, of_sum, running @ strengths.T)
