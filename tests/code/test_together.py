@@ -41,6 +41,17 @@ def test_longer_readings_are_held_back(program):
     assert found[found.entry].chosen == "code"
 
 
+def test_readings_that_hold_only_alone_stand_beside_the_weights(program):
+    def apart(parts):
+        return {**parts, "mlp_0": dataclasses.replace(parts["mlp_0"], chosen=False)}
+
+    found = find_together(program, [[pairs()]], (way(apart),))
+    assert found["mlp_0"].chosen == "weights"
+    assert found["mlp_0"].reading("code").method == "waves"
+    assert found["readout"].chosen == found[found.entry].chosen == "code"
+    assert any("kept beside" in attempt.outcome for attempt in found.notes.trail)
+
+
 def test_reasons_are_on_the_trail_and_silence_is_not(program):
     ways = (Together("one", lambda *_: "because"), Together("other", lambda *_: ""))
     added = find_together(program, [[pairs()]], ways).notes.trail[len(program.notes.trail) :]
