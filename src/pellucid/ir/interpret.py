@@ -128,6 +128,7 @@ def run_functions(
     watch: Watcher | None = None,
     start: str | None = None,
     watch_values: Mapping[str, ValueWatcher] | None = None,
+    gradients: bool = False,
 ) -> tuple[Any, ...]:
     """Run a function of a program (the entry when `start` is None) on the values of its signature.
 
@@ -136,6 +137,7 @@ def run_functions(
         replace: functions that run something else: from their inputs to their outputs.
         watch: called after each function with its name, inputs and outputs (callees before callers).
         watch_values: by function, what is called with every value of its body as it is computed, inputs first.
+        gradients: whether they pass from the outputs to what is given or stands in for functions.
     """
     instead, inside = replace or {}, watch_values or {}
 
@@ -156,7 +158,7 @@ def run_functions(
         return run_block(body, values, dataclasses.replace(scope, watch_value=inside[name]))
 
     scope = Scope(program.weights, call)
-    with torch.no_grad():
+    with torch.set_grad_enabled(gradients):
         return tuple(call(start or program.entry, inputs))
 
 

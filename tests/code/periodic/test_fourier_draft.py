@@ -68,9 +68,8 @@ def test_tuning_brings_decisions_back(grid):
     waves = np.concatenate([np.cos(numbers), np.sin(numbers)], -1)
     (fits,), _ = fitted([waves], wanted)
     moved = fits + 0.5 * fits.std() * np.random.default_rng(0).normal(size=fits.shape)
-    rest = (wanted - waves @ fits).mean(axis=0)
-    assert gives(grid, "embedding", waves @ moved + rest) > 0
-    better, constants = tuned(grid, "embedding", waves, moved, rest)
+    assert gives(grid, "embedding", waves @ moved + (wanted - waves @ moved).mean(axis=0)) > 0
+    better, constants = tuned(grid, "embedding", "bpw,wd->bpd", waves, moved)
     assert gives(grid, "embedding", waves @ better + constants) == 0
 
 

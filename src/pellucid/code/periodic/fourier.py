@@ -28,6 +28,7 @@ from pellucid.code.periodic.fourier_draft import (
     FINE,
     Draft,
     closed_scope,
+    explained,
     fitted,
     running,
     settled,
@@ -86,14 +87,14 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
         return "the network does not begin and end with parts of its own"
     best: dict[str, Candidate] = {}
     alone: dict[str, Candidate] = {}
-    tried: set[tuple[int, ...]] = set()
+    tried: tuple[int, ...] = ()
     for more in MORE:
-        if time.monotonic() > deadline or len(best) == len(names):
+        if time.monotonic() > deadline or len(best) == len(names) or len(tried) == _most(grid, keys):
             break
         embedding, frequencies = _embedding(grid, names[0], keys, more)
-        if frequencies in tried:
+        if frequencies == tried:
             continue
-        tried.add(frequencies)
+        tried = frequencies
         found = _read(grid, keys, embedding, frequencies, deadline)
         best, alone = max(best, _agreeing(grid, found), key=len), max(alone, found, key=len)
     beside = {name: replace(one, chosen=False) for name, one in alone.items() if name not in best}
@@ -158,17 +159,17 @@ def _embedding_of(
     wanted = grid.parts[name][1].double().numpy()
     fits = _written_by(grid, features, wanted)
     how = "bpw,wd->bpd" if fits.ndim == 2 else "bpw,pwd->bpd"
-    rest = (wanted - np.einsum(how, features, fits)).mean(axis=0)
+    rest = None
     if tuning:
-        fits, rest = tuned(grid, name, features, fits, rest)
+        fits, rest = tuned(grid, name, how, features, fits)
     directions, rounded = draft.directions("directions", fits)
-    if not tuning:
-        rest = (wanted - np.einsum(how, features, rounded)).mean(axis=0)
+    missed = wanted - np.einsum(how, features, rounded)
     value = write("matmul", waves, directions) if fits.ndim == 2 else write("einsum", how, (waves, directions))
-    value = write("add", value, draft.weight("rest", rest))
+    value = write("add", value, draft.weight("rest", missed.mean(axis=0) if rest is None else rest))
     told = f"each token as cos and sin of 2πk·token/{grid.period} for k = {_list(frequencies)}"
     if tuning:
-        told += f" ({_explained(wanted, np.einsum(how, features, rounded)):.1%} of what the part writes)"
+        share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
+        told += f" ({share:.1%} of what the part writes)"
     return draft.candidate(value, told)
 
 
@@ -182,12 +183,6 @@ def _written_by(grid: Grid, features: np.ndarray, wanted: np.ndarray) -> np.ndar
     for place, (fit, _) in zip(grid.moving, alone, strict=True):
         stacked[place] = fit[0]
     return stacked
-
-
-def _explained(wanted: np.ndarray, written: np.ndarray) -> float:
-    """The share of the variation of `wanted` that `written` tells."""
-    missed, whole = (float(((each - each.mean(axis=0)) ** 2).sum()) for each in (wanted - written, wanted))
-    return 1.0 - missed / whole
 
 
 # ---- what is added to it
@@ -281,9 +276,8 @@ def _told(found: Readout, keys: tuple[int, ...], form: Form, deciding: str) -> s
 
 def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
     """Classes that answer by their wave at the key frequencies, and at as many others as it takes."""
-    shares = sum_frequencies(grid)
-    ordered = list(dict.fromkeys((*keys, *shares)))
-    options = (tuple(ordered[:count]) for count in range(len(keys), _most(grid, keys) + 1))
+    ordered = tuple(sum_frequencies(grid))
+    options = (ordered[:count] for count in range(len(keys), _most(grid, keys) + 1))
     found = (_readout_of(grid, name, option) for option in options)
     return next((candidate for candidate in found if candidate is not None), None)
 

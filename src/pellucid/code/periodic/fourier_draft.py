@@ -14,7 +14,7 @@ from pellucid.code.propose import Candidate
 from pellucid.code.recurrent.writing import Writer
 from pellucid.ir.bits import block_bits
 from pellucid.ir.graph import Block, Ref, Weight
-from pellucid.ir.interpret import Replacement, Scope, Values, run_block
+from pellucid.ir.interpret import Replacement, Scope, Values, run_block, run_functions
 from pellucid.ir.program import Function, Reading
 
 COARSE, FINE = 127, 32767
@@ -118,9 +118,13 @@ def fitted(
     target = (wanted - _mean(wanted, counts)).reshape(-1, wanted.shape[-1])
     scale = np.sqrt(counts).repeat(places)[:, None]
     directions, *_ = np.linalg.lstsq(flat * scale, target * scale, rcond=1e-6)
-    missed = float(((target - flat @ directions) ** 2).sum())
-    share = 1.0 - missed / max(float((target**2).sum()), 1e-30)
+    share = explained(target, target - flat @ directions)
     return np.split(directions, np.cumsum([group.shape[-1] for group in features])[:-1]), share
+
+
+def explained(wanted: np.ndarray, missed: np.ndarray) -> float:
+    """The share of the variation of `wanted` that is told where `missed` is not, each around its mean."""
+    return 1.0 - float((missed**2).sum()) / max(float((wanted**2).sum()), 1e-30)
 
 
 def settled(draft: Draft, features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], np.ndarray, float]:
@@ -144,17 +148,21 @@ def _constantly(value: torch.Tensor) -> Replacement:
 
 
 def tuned(
-    grid: Grid, name: str, waves: Float[np.ndarray, "pairs positions waves"], fits: np.ndarray, rest: np.ndarray
+    grid: Grid, name: str, how: str, features: Float[np.ndarray, "pairs positions waves"], fits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Directions [waves, width], or of each position, and constants [positions, width] of the part that makes the
-    stream, moved by Adam from where they are until the network decides as it did: hinge loss on its outputs."""
-    known = torch.from_numpy(waves).float()
+    """Directions, and constants [positions, width], of the part that makes the stream, moved by Adam from fits to what
+    it writes until the network decides as it did: hinge loss on its outputs.
+
+    Args:
+        how: the einsum of features and directions.
+    """
+    rest = (grid.parts[name][1].double().numpy() - np.einsum(how, features, fits)).mean(axis=0)
+    known = torch.from_numpy(features).float()
     values = [torch.from_numpy(each).float().requires_grad_() for each in (fits, rest)]
-    rate = TUNING_RATE * float(np.sqrt((fits**2).mean()))
-    optimiser = torch.optim.Adam(values, lr=rate)
+    optimiser = torch.optim.Adam(values, lr=TUNING_RATE * float(np.sqrt((fits**2).mean())))
     for _ in range(TUNING_STEPS):
-        written = torch.einsum("bpw,wd->bpd" if fits.ndim == 2 else "bpw,pwd->bpd", known, values[0]) + values[1]
-        outputs = _after(grid, name, written)
+        instead = {name: _constantly(torch.einsum(how, known, values[0]) + values[1])}
+        (outputs,) = run_functions(grid.program, [grid.tokens], "weights", replace=instead, gradients=True)
         if bool((outputs.argmax(-1) == grid.decided).all()):
             break
         optimiser.zero_grad()
@@ -162,20 +170,6 @@ def tuned(
         optimiser.step()
     moved, constants = (value.detach().double().numpy() for value in values)
     return moved, constants
-
-
-def _after(grid: Grid, name: str, written: torch.Tensor) -> torch.Tensor:
-    """The outputs of the exact network where a part gives `written`, with gradients."""
-
-    def call(function: str, values: Values) -> Values:
-        if function == name:
-            return [written]
-        return run_block(grid.program[function].reading("weights").body, values, scope)
-
-    scope = Scope(grid.program.weights, call)
-    with torch.enable_grad():
-        (outputs,) = call(grid.program.entry, [grid.tokens])
-    return torch.as_tensor(outputs)
 
 
 def _mean(values: np.ndarray, weights: Float[np.ndarray, " pairs"]) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
 
 Labels = Int64[np.ndarray, " rows"]
+Test = Literal["le", "eq"]
 
 DEEPEST = 12
 MOST_LEAVES = 64
@@ -33,7 +34,7 @@ class Split:
     """Rows where `name` is at most ("le"), or equal to ("eq"), `value` go to `yes`."""
 
     name: str
-    test: Literal["le", "eq"]
+    test: Test
     value: int
     yes: Tree
     no: Tree
@@ -96,8 +97,12 @@ def passed(tree: Split | Vote, columns: Mapping[str, Int[np.ndarray, "*rows"]]) 
     """Which rows go to `yes`."""
     if isinstance(tree, Vote):
         return np.asarray(sum(columns[name].astype(np.int64) * weight for name, weight in tree.terms) > tree.threshold)
-    values = columns[tree.name]
-    return np.asarray(values <= tree.value if tree.test == "le" else values == tree.value)
+    return compared(columns[tree.name], tree.test, tree.value)
+
+
+def compared(values: Int[np.ndarray, "*rows"], test: Test, value: int) -> Bool[np.ndarray, "*rows"]:
+    """Which of the values pass a test."""
+    return np.asarray(values <= value if test == "le" else values == value)
 
 
 def learn_tree(columns: Sequence[Column], labels: Labels, price: float = 1.5) -> tuple[Tree, float]:
@@ -158,8 +163,7 @@ class _Grower:
         if found is None:
             return Leaf(usual), alone
         column, test, code = found
-        there = self.codes[column][rows]
-        asked: Bool[np.ndarray, " rows"] = there <= code if test == "le" else there == code
+        asked = compared(self.codes[column][rows], test, code)
         yes, yes_bits = self.grow(rows[asked], depth + 1)
         no, no_bits = self.grow(rows[~asked], depth + 1)
         split = self.test_bits + yes_bits + no_bits
@@ -169,7 +173,7 @@ class _Grower:
             return yes, split - self.test_bits
         return Split(self.columns[column].name, test, int(self.values[column][code]), yes, no), split
 
-    def _best(self, rows: Labels, often: Int64[np.ndarray, " labels"]) -> tuple[int, Literal["le", "eq"], int] | None:
+    def _best(self, rows: Labels, often: Int64[np.ndarray, " labels"]) -> tuple[int, Test, int] | None:
         """The test that tells most about the labels: (column, test, code of the value)."""
         labels, best, most = self.labels[rows], None, 1e-9
         whole = _entropy(often[None].astype(float))[0]

@@ -11,11 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
-from pellucid.code.tokens.decisions import Column, Tree, decide, learn_tree, leaves_of, prices_of
+from pellucid.code.tokens.decisions import Column, Tree, decide, learn_tree, leaves_of, names_of_tests, prices_of
 from pellucid.code.tokens.moves import STATE
 from pellucid.code.tokens.predicted import NOTHING, Predicted
 from pellucid.code.tokens.rule_writing import Answer, Machine
@@ -79,6 +80,15 @@ class Learned:
         return leaves_of(self.tree)
 
 
+class _Score(NamedTuple):
+    """How right a tree is: the share of sequences that are judged, and of the others, on which it is right throughout,
+    and at how many places of all it is wrong."""
+
+    match: float
+    familiar: float
+    exceptions: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Lesson:
     """A case as columns and labels (-1 where no answer is right); `known` where there is one, `held` what is kept."""
@@ -109,20 +119,14 @@ class _Lesson:
         prices = prices_of([len(np.unique(column.values)) for column in columns.values()], labels, price)
         return with_votes(tree, Ballot(columns, labels, self.case.alphabet.plain, prices, deadline))
 
-    def right(self, tree: Tree) -> Places:
-        """Where a tree is right on the sequences that were kept; true where nothing counts."""
-        values = {column.name: column.values.reshape(self.labels.shape)[self.held] for column in self.columns}
-        return np.asarray((decide(tree, values) == self.labels[self.held]) | ~self.case.live[self.held])
-
-    def match(self, tree: Tree, judged: bool = True) -> float:
-        """The share of sequences that were kept on which a tree is right throughout: of those judged, or the others."""
-        throughout = np.asarray(self.right(tree).all(axis=1))
-        cut = int(self.held[: self.case.judged].sum())
-        return float((throughout[:cut] if judged else throughout[cut:]).mean())
-
-    def exceptions(self, tree: Tree) -> int:
-        """At how many places of all sequences that were kept a tree is wrong."""
-        return int((~self.right(tree)).sum())
+    def score(self, tree: Tree) -> _Score:
+        """How right a tree is on the sequences that were kept."""
+        needed = {*names_of_tests(tree), self.columns[0].name}
+        values = {c.name: c.values.reshape(self.labels.shape)[self.held] for c in self.columns if c.name in needed}
+        right = (decide(tree, values) == self.labels[self.held]) | ~self.case.live[self.held]
+        throughout, cut = np.asarray(right.all(axis=1)), int(self.held[: self.case.judged].sum())
+        familiar = float(throughout[cut:].mean()) if cut < len(throughout) else 1.0
+        return _Score(float(throughout[:cut].mean()), familiar, int((~right).sum()))
 
 
 def learned(case: Case, machine: Machine | None, deadline: float) -> Learned:
@@ -130,7 +134,7 @@ def learned(case: Case, machine: Machine | None, deadline: float) -> Learned:
     lesson = _lesson(case, machine)
     best: tuple[float, float] | None = None
     for price in sorted(PRICES, reverse=True):
-        match = lesson.match(lesson.grown(price, True))
+        match = lesson.score(lesson.grown(price, True)).match
         if best is None or match > best[0] + AS_GOOD:
             best = (match, price)
         if time.monotonic() > deadline:
@@ -143,16 +147,16 @@ def weighed(case: Case, machine: Machine | None, found: Learned, deadline: float
     """What was learned, with votes if they leave fewer exceptions and about as many sequences right throughout."""
     lesson = _lesson(case, machine)
     tree = lesson.grown(found.price, True)
-    if lesson.match(tree, judged=False) < FAMILIAR:
+    plain = lesson.score(tree)
+    if plain.familiar < FAMILIAR:
         return found
-    best, enough = (FEWER * lesson.exceptions(tree), 0.0), lesson.match(tree) - AS_GOOD
+    best = (FEWER * plain.exceptions, 0.0)
     for price in sorted(VOTE_PRICES, reverse=True):
         if time.monotonic() > deadline:
             break
-        voted = lesson.voted(tree, price, True, deadline)
-        wrong = float(lesson.exceptions(voted))
-        if wrong < best[0] and lesson.match(voted) > enough:
-            best = (wrong * FEWER, price)
+        score = lesson.score(lesson.voted(tree, price, True, deadline))
+        if score.exceptions < best[0] and score.match > plain.match - AS_GOOD:
+            best = (FEWER * score.exceptions, price)
     if not best[1]:
         return found
     tree = lesson.voted(lesson.grown(found.price, False), best[1], False, deadline)

@@ -129,21 +129,22 @@ class _Writing:
 
     def cases(self, tree: Tree, machine: Callable[[], Arg]) -> Arg:
         """The answer of a tree, as nested cases; `machine()` is what the machine says."""
-        if isinstance(tree, Split):
-            value = self.quantity(tree.name)
-            test = self.out.node(tree.test, value, tree.value, name=_spoken(tree))
-            yes, no = self.cases(tree.yes, machine), self.cases(tree.no, machine)
-            return self.out.node("where", test, yes, no, name="answer")
-        if isinstance(tree, Vote):
-            self.out.known |= {name: self.quantity(name) for name, _ in tree.terms}
-            votes = self.out.array(Linear(tuple((Fraction(w), Name(n)) for n, w in tree.terms)), "votes")
-            test = self.out.node("gt", votes, tree.threshold, name="carried")
+        if not isinstance(tree, Leaf):
+            test = self.test(tree)
             yes, no = self.cases(tree.yes, machine), self.cases(tree.no, machine)
             return self.out.node("where", test, yes, no, name="answer")
         answer = self.found.answers[tree.label]
         if answer.form == "machine":
             return machine()
         return answer.kind if answer.form == "kind" else self.quantity(answer.name)
+
+    def test(self, tree: Split | Vote) -> Ref:
+        """Whether rows go to `yes`."""
+        if isinstance(tree, Split):
+            return self.out.node(tree.test, self.quantity(tree.name), tree.value, name=_spoken(tree))
+        self.out.known |= {name: self.quantity(name) for name, _ in tree.terms}
+        votes = self.out.array(Linear(tuple((Fraction(w), Name(n)) for n, w in tree.terms)), "votes")
+        return self.out.node("gt", votes, tree.threshold, name="carried")
 
     def quantity(self, name: str) -> Ref:
         """A quantity by its name; the machine's state is one."""

@@ -157,9 +157,9 @@ def _weights(found: Quantities, alphabet: Alphabet) -> None:
         if period > 1:
             there = write("and", there, write("eq", write("mod", distance, period), remainder))
         near = write("cast", there, "int64", name="near")
-        far = write("mul", near, distance, name="far")
-        for (a, b), mask in product(combinations(alphabet.plain, 2), (near, far)):
-            name = balance(a, b, period, remainder, mask is far)
+        masks = ((False, near), (True, write("mul", near, distance, name="far")))
+        for (a, b), (by_distance, mask) in product(combinations(alphabet.plain, 2), masks):
+            name = balance(a, b, period, remainder, by_distance)
             if name not in found.numbers:
                 found.weighed[name] = write("einsum", "qk,bk->bq", (mask, found.weighed[here(a, b)]), name=name)
 

@@ -124,41 +124,42 @@ def _shortest(part: Part, seen: Predicted, deadline: float) -> Found:
     machine = _machine(seen, live, deadline) if len(alphabet.tokens) <= MOST_TOKENS else None
     if machine is not None and right(machine, seen, live).all():
         return program(Leaf(0), (Answer("machine"),), machine)
-    case = _case(*_wider(part, seen, end, alphabet), 0, end, alphabet, written)
+    wider, groups = _wider(part, seen, end, alphabet)
+    case = _case(wider, groups, len(groups), end, alphabet, written)
     options = [(learned(case, base, deadline), base) for base in dict.fromkeys((machine, None))]
     best, base = max(options, key=_merit)
     if best.match < 1.0 and written.weighed:
         periods = [k for k in PERIODS if any(f"_every{k}" in name for name in names_of_tests(best.tree))] or [1]
-        wider = _case(*_redrawn(part, case, end, periods), end, alphabet, written)
-        best = weighed(wider, base, best, deadline)
+        wider, groups = _redrawn(part, case, end, periods)
+        best = weighed(_case(wider, groups, case.judged, end, alphabet, written), base, best, deadline)
     return program(best.tree, best.answers, base)
 
 
 def _case(
     seen: Predicted,
     groups: Int64[np.ndarray, " batch"],
-    further: int,
+    judged: int,
     end: int | None,
     alphabet: Alphabet,
     written: Quantities,
 ) -> Case:
-    """Sequences with their quantities; so many of them, at the end, are `further` ones that only votes learn from."""
-    names = [*written.numbers, *written.tokens, *(written.weighed if further else ())]
+    """Sequences with their quantities, those to be weighed where there are more sequences than those `judged`."""
+    names = [*written.numbers, *written.tokens, *(written.weighed if judged < len(groups) else ())]
     values = measured(written.writer.nodes, names, seen.given())
-    return Case(seen, ~over(seen, end), groups, alphabet, written, values, len(groups) - further)
+    return Case(seen, ~over(seen, end), groups, alphabet, written, values, judged)
 
 
 def _redrawn(
     part: Part, case: Case, end: int | None, periods: Sequence[int]
-) -> tuple[Predicted, Int64[np.ndarray, " batch"], int]:
-    """The sequences of a case, and some with tokens drawn anew; of which each is a copy, and how many were drawn.
+) -> tuple[Predicted, Int64[np.ndarray, " batch"]]:
+    """The sequences of a case, and some with tokens drawn anew; of which each is a copy.
 
     Copies are made of long ones more often, by the square of the length: there networks err, and there is room to.
     """
     length = (~over(case.seen, end)).sum(1).astype(float) ** 2
     rows = np.random.default_rng(0).choice(len(length), REDRAWN, p=length / length.sum())
     further = ask(part, case.seen, *redrawn(picked(case.seen, rows), end, case.alphabet.plain, periods))
-    return joined([case.seen, further]), np.concatenate([case.groups, case.groups[rows]]), REDRAWN
+    return joined([case.seen, further]), np.concatenate([case.groups, case.groups[rows]])
 
 
 def _merit(option: tuple[Learned, Machine | None]) -> tuple[float, int]:

@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
 
-from pellucid.code.tokens.decisions import Column, Leaf, Prices, Split, Tree, Vote, passed
+from pellucid.code.tokens.decisions import Column, Leaf, Prices, Split, Test, Tree, Vote, compared, passed
 from pellucid.code.tokens.rules import PERIODS, balance, here
 
 Labels = Int64[np.ndarray, " rows"]
@@ -47,7 +47,6 @@ MOST_ROWS = 4_000
 """Rows that a vote is fitted to."""
 
 Names = tuple[str, ...]
-Test = Literal["le", "eq"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,14 +170,13 @@ class _Assembly:
             return option, bits
         best, least = None, bits - ballot.prices.test
         for name, test, value in self.tests(rows):
-            asked = _asked(test, value, ballot.columns[name].values[rows])
+            asked = compared(ballot.columns[name].values[rows], test, value)
             cost = self.polled(rows[asked]) + self.polled(rows[~asked])
             if cost < least:
-                best, least = (name, test, value), cost
+                best, least = (name, test, value, asked), cost
         if best is None:
             return option, bits
-        name, test, value = best
-        asked = _asked(test, value, ballot.columns[name].values[rows])
+        name, test, value, asked = best
         (yes, some), (no, others) = (self.told_apart(part, depth - 1) for part in (rows[asked], rows[~asked]))
         return Split(name, test, value, yes, no), some + others + ballot.prices.test
 
@@ -242,10 +240,6 @@ class _Counted(NamedTuple):
     terms: tuple[tuple[str, int], ...]
     threshold: int
     bits: float
-
-
-def _asked(test: Test, value: int, values: Int[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
-    return np.asarray(values <= value if test == "le" else values == value)
 
 
 def _in_whole_numbers(
