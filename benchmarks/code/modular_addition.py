@@ -35,7 +35,7 @@ from pellucid.ir.graph import calls_made
 from pellucid.ir.interpret import run_functions
 from pellucid.ir.program import Program
 
-BUDGET = 60.0
+BUDGET = 300.0
 RATIO = 20.0
 CONTROL_SEEDS = (0, 1)
 

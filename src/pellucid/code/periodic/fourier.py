@@ -10,7 +10,9 @@ out, and lets each class c answer by how well cos and sin of 2πk·c/p go with i
    fitted by least squares to what the exact part gives.
 3. A form is taken when the network, with it in place of the part, decides the same on all p² inputs. Where a fit to
    what the part gives decides a few pairs wrongly, it is repeated with these pairs counting for more, and an embedding
-   is tuned by gradient. Readings that decide the same together are chosen; the others stand beside the weights.
+   is tuned by gradient.
+4. Readings that hold one by one but not together are tuned by gradient until both hold (`periodic.fourier_tuning`).
+   Where that fails, those that decide the same together are chosen; the others stand beside the weights.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from pellucid.code.periodic.fourier_draft import (
 )
 from pellucid.code.periodic.fourier_forms import MIXING, POSITIONWISE, Form, Waves
 from pellucid.code.periodic.fourier_heads import attended
+from pellucid.code.periodic.fourier_tuning import agreed
 from pellucid.code.periodic.waves import (
     Grid,
     Readout,
@@ -97,6 +100,8 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
         tried = frequencies
         found = _read(grid, keys, embedding, frequencies, deadline)
         best, alone = max(best, _agreeing(grid, found), key=len), max(alone, found, key=len)
+    if len(best) < len(alone):
+        best = agreed(grid, alone, deadline) or best
     beside = {name: replace(one, chosen=False) for name, one in alone.items() if name not in best}
     return {**best, **beside} or "no part computes with waves alone"
 

@@ -24,6 +24,9 @@ ROUNDS, MORE_WEIGHT, HOPELESS = 16, 3.0, 0.05
 """A fit is repeated so often, pairs that are decided wrongly counting so many times more each time, unless more of them
 than this share are."""
 
+SMALLEST_AXIS = 1e-6
+"""Features are fitted along axes that are longer than this share of the longest."""
+
 TUNING_RATE, TUNING_STEPS = 1e-2, 100
 """Of Adam: the rate as a share of the size of what is tuned, and the most steps."""
 
@@ -93,11 +96,11 @@ class Draft:
 
 def closed_scope(weights: Weights) -> Scope:
     """What a body without calls sees."""
+    return Scope(weights, _no_calls)
 
-    def no_calls(name: str, _: Values) -> Values:
-        raise AssertionError(f"a reading of waves calls {name}")
 
-    return Scope(weights, no_calls)
+def _no_calls(name: str, _: Values) -> Values:
+    raise AssertionError(f"a reading of waves calls {name}")
 
 
 def running(block: Block, weights: Weights) -> Replacement:
@@ -117,9 +120,17 @@ def fitted(
     flat = (joined - _mean(joined, counts)).reshape(-1, joined.shape[-1])
     target = (wanted - _mean(wanted, counts)).reshape(-1, wanted.shape[-1])
     scale = np.sqrt(counts).repeat(places)[:, None]
-    directions, *_ = np.linalg.lstsq(flat * scale, target * scale, rcond=1e-6)
+    directions = _least_squares(flat * scale, target * scale)
     share = explained(target, target - flat @ directions)
     return np.split(directions, np.cumsum([group.shape[-1] for group in features])[:-1]), share
+
+
+def _least_squares(known: Float[np.ndarray, "n features"], wanted: Float[np.ndarray, "n width"]) -> Rows:
+    """The smallest solution, from the normal equations: far more rows than features make them many times cheaper."""
+    lengths, axes = np.linalg.eigh(known.T @ known)
+    kept = lengths > SMALLEST_AXIS**2 * lengths[-1]
+    scaled = axes[:, kept] / np.sqrt(lengths[kept])
+    return np.asarray(scaled @ (scaled.T @ (known.T @ wanted)))
 
 
 def explained(wanted: np.ndarray, missed: np.ndarray) -> float:

@@ -1,0 +1,159 @@
+"""Readings of waves that hold one by one, tuned until they hold together as well.
+
+Each part keeps its form and its frequencies; only directions and constants move, by Adam. Every step adds up three
+losses: the hinge loss on the outputs of the network with all readings in place, the same with one of them alone (in
+turn, or where it is decided worst), and the share that this one misses of what the exact part writes, so that readings
+stay readings of their parts. A step takes some of the pairs, up to half of them from those that were decided wrongly
+when last looked at. Directions stay in whole steps: they are rounded on the way forward and taken as they are on the
+way back (Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons").
+
+How much of its part each reading tells afterwards stands in its summary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+
+from pellucid.code.periodic.fourier_draft import explained, running
+from pellucid.code.periodic.waves import Grid
+from pellucid.code.propose import Candidate
+from pellucid.ir.bits import block_bits
+from pellucid.ir.interpret import Replacement, run_functions
+
+RATE, LAST_RATE = 1e-3, 0.05
+"""Of Adam: the rate as a share of the size of what is tuned, and what is left of it in the end."""
+
+LOOKS, STEPS, PAIRS = 30, 200, 512
+"""How often all pairs are looked at, the steps between two looks, and the pairs of one step."""
+
+FAITHFUL, SLOWLY = 0.1, 0.9
+"""What a part misses of what the exact one writes counts so much; running means of losses keep so much each time."""
+
+ALL = ""
+"""Stands for all readings at once among the names of those in place."""
+
+SMALLEST = 1e-12
+"""Sizes and variations below this count as this."""
+
+Tensor = Shaped[torch.Tensor, "..."]
+Wrong = Bool[torch.Tensor, " pairs"]
+Pairs = Int64[torch.Tensor, " chosen"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A reading while its numbers move: those that are whole steps, `most` to either side, and the others."""
+
+    name: str
+    candidate: Candidate
+    numbers: Mapping[str, Tensor]
+    most: Mapping[str, int]
+
+    @classmethod
+    def of(cls, name: str, candidate: Candidate) -> Tuned:
+        """The reading before anything moves."""
+        weights = candidate.weights
+        numbers = {label: value.detach().clone().float().requires_grad_() for label, value in weights.items()}
+        whole = {label: value.dtype for label, value in weights.items() if not value.is_floating_point()}
+        return cls(name, candidate, numbers, {label: torch.iinfo(dtype).max for label, dtype in whole.items()})
+
+    def replacement(self) -> Replacement:
+        """What stands in for the part; gradients pass the rounding."""
+        now = {
+            label: value + (value.detach().round() - value.detach()) if label in self.most else value
+            for label, value in self.numbers.items()
+        }
+        return running(self.candidate.reading.body, now)
+
+    def clamp(self) -> None:
+        """Bring whole steps back to what their type holds."""
+        with torch.no_grad():
+            for label, most in self.most.items():
+                self.numbers[label].clamp_(-most, most)
+
+    def missed(self, grid: Grid, pairs: Pairs) -> Float[torch.Tensor, ""]:
+        """The share of what the exact part writes that the reading does not tell."""
+        given, output = grid.parts[self.name]
+        with torch.enable_grad():
+            (found,) = self.replacement()([given[pairs]])
+            lost: Tensor = (output[pairs] - found).square().mean()
+            return lost / output.var(0).mean().clamp_min(SMALLEST)
+
+    def finished(self, grid: Grid) -> Candidate:
+        """The reading as it is now."""
+        reading, old = self.candidate.reading, self.candidate.weights
+        weights = {
+            label: (value.detach().round() if label in self.most else value.detach()).to(old[label].dtype)
+            for label, value in self.numbers.items()
+        }
+        given, output = grid.parts[self.name]
+        (found,) = running(reading.body, weights)([given])
+        wanted, missed = output.double().numpy(), (output - found).double().numpy()
+        share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
+        told = f"{reading.summary}; tuned with the other parts, after that {share:.1%}"
+        bits = block_bits(reading.body, weights)
+        return replace(self.candidate, reading=replace(reading, summary=told, bits=bits), weights=weights)
+
+
+def agreed(grid: Grid, found: Mapping[str, Candidate], deadline: float) -> dict[str, Candidate]:
+    """The readings, tuned so that the network decides the same on all pairs with all of them in place and with each
+    of them; empty where steps or time do not suffice."""
+    parts = {name: Tuned.of(name, candidate) for name, candidate in found.items()}
+    moving = [number for part in parts.values() for number in part.numbers.values()]
+    optimiser = torch.optim.Adam([{"params": [each], "lr": RATE * _size(each)} for each in moving])
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, LAST_RATE, LOOKS * STEPS)
+    rng, losses = np.random.default_rng(0), dict.fromkeys(parts, 1.0)
+    for _ in range(LOOKS):
+        wrong = {name: _wrong(grid, parts, name) for name in (ALL, *parts)}
+        if not any(bool(each.any()) for each in wrong.values()):
+            return {name: part.finished(grid) for name, part in parts.items()}
+        for step in range(STEPS):
+            if time.monotonic() > deadline:
+                return {}
+            name = list(parts)[step // 2 % len(parts)] if step % 2 else max(losses, key=lambda one: losses[one])
+            optimiser.zero_grad()
+            _push(grid, parts, ALL, _pairs(wrong[ALL], rng))
+            loss = _push(grid, parts, name, _pairs(wrong[name], rng))
+            losses[name] = SLOWLY * losses[name] + (1 - SLOWLY) * loss
+            optimiser.step()
+            schedule.step()
+            for part in parts.values():
+                part.clamp()
+    return {}
+
+
+def _instead(parts: Mapping[str, Tuned], name: str) -> dict[str, Replacement]:
+    return {each: part.replacement() for each, part in parts.items() if name in (ALL, each)}
+
+
+def _wrong(grid: Grid, parts: Mapping[str, Tuned], name: str) -> Wrong:
+    with torch.no_grad():
+        return grid.differs(_instead(parts, name))
+
+
+def _push(grid: Grid, parts: Mapping[str, Tuned], name: str, pairs: Pairs) -> float:
+    """Add the gradients of the losses with one reading in place, or with all; returns that on the outputs."""
+    (outputs,) = run_functions(
+        grid.program, [grid.tokens[pairs]], "weights", replace=_instead(parts, name), gradients=True
+    )
+    loss = torch.nn.functional.multi_margin_loss(outputs, grid.decided[pairs])
+    missed = 0.0 if name == ALL else FAITHFUL * parts[name].missed(grid, pairs)
+    (loss + missed).backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
+
+
+def _pairs(wrong: Wrong, rng: np.random.Generator) -> Pairs:
+    """Pairs for a step, up to half of them from those that are decided wrongly."""
+    hard, count = np.flatnonzero(wrong.numpy()), min(PAIRS, len(wrong))
+    drawn = rng.choice(len(wrong), count - min(len(hard), count // 2), replace=False)
+    return torch.from_numpy(np.concatenate([drawn, rng.choice(hard, count - len(drawn), replace=False)]))
+
+
+def _size(values: Tensor) -> float:
+    return max(float(values.detach().square().mean().sqrt()), SMALLEST)

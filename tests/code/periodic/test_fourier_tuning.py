@@ -1,0 +1,95 @@
+"""Readings that hold one by one but not together are tuned until both hold, and stay readings of their parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+
+import pytest
+import torch
+from planted_waves import Adder, pairs
+
+from pellucid.code.periodic import fourier_tuning
+from pellucid.code.periodic.fourier import propose_waves
+from pellucid.code.periodic.fourier_draft import running
+from pellucid.code.periodic.fourier_tuning import agreed
+from pellucid.code.periodic.waves import grid_of
+from pellucid.lift.trace import trace
+from pellucid.modules.partition import partition
+from pellucid.modules.structure import structure
+
+STEPS = 20
+"""Between two looks: less than for networks that were trained, because checked types make each dear."""
+
+NOISE = 0.1
+"""Of directions, as a share of their size: enough for some wrong pairs together, not for any alone."""
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    monkeypatch.setattr(fourier_tuning, "STEPS", STEPS)
+
+
+@pytest.fixture(scope="module")
+def grid():
+    graph = trace(Adder().eval(), (pairs(),))
+    return grid_of(structure(graph, partition(graph)), [[pairs()]])
+
+
+@pytest.fixture(scope="module")
+def noisy(grid):
+    """Readings of a planted adder, each a little off."""
+    found = propose_waves(grid.program, [[pairs()]], 60.0)
+    return {name: moved(candidate) for name, candidate in found.items()}
+
+
+def moved(candidate):
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, value in candidate.weights.items():
+        weights[name] = value
+        if not value.is_floating_point():
+            most = torch.iinfo(value.dtype).max
+            noise = NOISE * value.float().std() * torch.randn(value.shape, generator=generator)
+            weights[name] = (value.float() + noise).round().clamp(-most, most).to(value.dtype)
+    return dataclasses.replace(candidate, weights=weights)
+
+
+def wrong(grid, found):
+    """On how many pairs the network decides differently with all, and with each."""
+    tried = {name: running(one.reading.body, dict(one.weights)) for name, one in found.items()}
+    return grid.wrong(tried), [grid.wrong({name: one}) for name, one in tried.items()]
+
+
+def test_what_holds_alone_is_made_to_hold_together(grid, noisy):
+    together, alone = wrong(grid, noisy)
+    assert together > 0
+    assert not any(alone)
+    before = {name: {k: v.clone() for k, v in one.weights.items()} for name, one in noisy.items()}
+    found = agreed(grid, noisy, time.monotonic() + 60)
+    assert wrong(grid, found) == (0, [0] * len(noisy))
+    for name, candidate in found.items():
+        assert candidate.reading.bits == noisy[name].reading.bits
+        assert {k: v.dtype for k, v in candidate.weights.items()} == {
+            k: v.dtype for k, v in noisy[name].weights.items()
+        }
+        assert all(torch.equal(value, before[name][label]) for label, value in noisy[name].weights.items())
+        told = re.search(r"after that ([0-9.]+)%$", candidate.reading.summary)
+        assert told is not None
+        assert float(told.group(1)) > 98
+
+
+def test_tuning_without_faith_tells_less_of_the_parts(grid, noisy, monkeypatch):
+    def told(found):
+        return [float(re.search(r"([0-9.]+)%$", one.reading.summary).group(1)) for one in found.values()]
+
+    faithful = told(agreed(grid, noisy, time.monotonic() + 60))
+    monkeypatch.setattr(fourier_tuning, "FAITHFUL", 0.0)
+    assert sum(told(agreed(grid, noisy, time.monotonic() + 60))) < sum(faithful)
+
+
+def test_nothing_where_time_or_steps_do_not_suffice(grid, noisy, monkeypatch):
+    assert agreed(grid, noisy, time.monotonic() - 1) == {}
+    monkeypatch.setattr(fourier_tuning, "LOOKS", 1)
+    assert agreed(grid, noisy, time.monotonic() + 60) == {}
