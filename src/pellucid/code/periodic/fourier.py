@@ -11,8 +11,9 @@ out, and lets each class c answer by how well cos and sin of 2πk·c/p go with i
 3. A form is taken when the network, with it in place of the part, decides the same on all p² inputs. Where a fit to
    what the part gives decides a few pairs wrongly, it is repeated with these pairs counting for more, and an embedding
    is tuned by gradient.
-4. Readings that hold one by one but not together are tuned by gradient until both hold (`periodic.fourier_tuning`).
-   Where that fails, those that decide the same together are chosen; the others stand beside the weights.
+4. Readings that hold one by one but not together, and such as nearly hold, are tuned by gradient until all do
+   (`periodic.fourier_tuning`). Where that fails, those that decide the same together are chosen; others that hold by
+   themselves stand beside the weights.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from pellucid.code.periodic.fourier_draft import (
     COARSE,
     FINE,
     Draft,
+    Try,
     closed_scope,
     explained,
     fitted,
+    nearest,
     running,
     settled,
     short,
@@ -71,6 +74,9 @@ ALIKE = 1e-3
 MORE = (0, 2, 4)
 """Where the parts do not go together, they are read again with so many frequencies more."""
 
+NEARLY = 0.1
+"""Readings that are tuned together may decide this share of all pairs wrongly before that."""
+
 TOLD = 0.95
 """A form that tells this share of what a part writes is taken before those that take more code."""
 
@@ -90,6 +96,7 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
         return "the network does not begin and end with parts of its own"
     best: dict[str, Candidate] = {}
     alone: dict[str, Candidate] = {}
+    nearly: dict[str, Candidate] = {}
     tried: tuple[int, ...] = ()
     for more in MORE:
         if time.monotonic() > deadline or len(best) == len(names) or len(tried) == _most(grid, keys):
@@ -99,23 +106,26 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
             continue
         tried = frequencies
         found = _read(grid, keys, embedding, frequencies, deadline)
-        best, alone = max(best, _agreeing(grid, found), key=len), max(alone, found, key=len)
-    if len(best) < len(alone):
-        best = agreed(grid, alone, deadline) or best
+        holding = {name: one.candidate for name, one in found.items() if one.holds}
+        close = {name: one.candidate for name, one in found.items() if one.wrong <= NEARLY * len(grid.tokens)}
+        best, alone = max(best, _agreeing(grid, holding), key=len), max(alone, holding, key=len)
+        nearly = max(nearly, close, key=len)
+    if len(best) < len(nearly):
+        best = agreed(grid, nearly, deadline) or best
     beside = {name: replace(one, chosen=False) for name, one in alone.items() if name not in best}
     return {**best, **beside} or "no part computes with waves alone"
 
 
 def _read(
-    grid: Grid, keys: tuple[int, ...], embedding: Candidate | None, frequencies: tuple[int, ...], deadline: float
-) -> dict[str, Candidate]:
-    """Readings of parts that hold one by one, of waves of these frequencies."""
+    grid: Grid, keys: tuple[int, ...], embedding: Try, frequencies: tuple[int, ...], deadline: float
+) -> dict[str, Try]:
+    """The nearest readings of the parts one by one, of waves of these frequencies."""
     first, *branches, last = grid.parts
-    found = {first: embedding}
+    found: dict[str, Try | None] = {first: embedding}
     for name in branches:
         found[name] = _branch(grid, name, keys, frequencies) if time.monotonic() < deadline else None
     found[last] = _readout(grid, last, keys)
-    return {name: candidate for name, candidate in found.items() if candidate is not None}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _agreeing(grid: Grid, found: dict[str, Candidate]) -> dict[str, Candidate]:
@@ -133,7 +143,7 @@ WAVES = Together("waves", propose_waves)
 # ---- what makes the stream
 
 
-def _embedding(grid: Grid, name: str, keys: tuple[int, ...], more: int) -> tuple[Candidate | None, tuple[int, ...]]:
+def _embedding(grid: Grid, name: str, keys: tuple[int, ...], more: int) -> tuple[Try, tuple[int, ...]]:
     """The embedding as waves of as few frequencies as it takes and some `more`, and these frequencies."""
     _, output = grid.parts[name]
     shares = token_frequencies(output, grid)
@@ -143,15 +153,13 @@ def _embedding(grid: Grid, name: str, keys: tuple[int, ...], more: int) -> tuple
     ordered = list(dict.fromkeys((*keys, *doubles, *shares)))
     for count in range(len(keys) + len(doubles) + more, min(most, len(ordered)) + 1):
         for levels in (COARSE, FINE):
-            candidate = _embedding_of(grid, name, tuple(ordered[:count]), levels)
-            if candidate is not None:
-                return candidate, tuple(ordered[:count])
+            found = _embedding_of(grid, name, tuple(ordered[:count]), levels)
+            if found.holds:
+                return found, tuple(ordered[:count])
     return _embedding_of(grid, name, tuple(ordered[:most]), FINE, tuning=True), tuple(ordered[:most])
 
 
-def _embedding_of(
-    grid: Grid, name: str, frequencies: tuple[int, ...], levels: int, tuning: bool = False
-) -> Candidate | None:
+def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...], levels: int, tuning: bool = False) -> Try:
     """The embedding as waves of these frequencies; fitted to what it writes, then perhaps tuned to what it does."""
     draft = Draft.of(grid, name, levels)
     write = draft.writer.node
@@ -172,10 +180,10 @@ def _embedding_of(
     value = write("matmul", waves, directions) if fits.ndim == 2 else write("einsum", how, (waves, directions))
     value = write("add", value, draft.weight("rest", missed.mean(axis=0) if rest is None else rest))
     told = f"each token as cos and sin of 2πk·token/{grid.period} for k = {_list(frequencies)}"
+    share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
     if tuning:
-        share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
         told += f" ({share:.1%} of what the part writes)"
-    return draft.candidate(value, told)
+    return draft.tried(value, told, share)
 
 
 def _written_by(grid: Grid, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -193,33 +201,28 @@ def _written_by(grid: Grid, features: np.ndarray, wanted: np.ndarray) -> np.ndar
 # ---- what is added to it
 
 
-def _branch(grid: Grid, name: str, keys: tuple[int, ...], frequencies: tuple[int, ...]) -> Candidate | None:
+def _branch(grid: Grid, name: str, keys: tuple[int, ...], frequencies: tuple[int, ...]) -> Try | None:
     """A part that reads the stream and adds to it: of the shortest forms that keep all decisions and tell most of the
-    part the one that tells most, else that of all forms that keep them."""
+    part the one that tells most, else that of all forms that keep them, else the one that keeps most of them."""
     given, output = grid.parts[name]
     if given.ndim != 3 or output.ndim != 3:
         return None
     found = waves_in(given.double().numpy(), grid, keys, frequencies)
     if found is None:
         return None
-    best: tuple[float, Candidate | None] = (0.0, None)
+    best: Try | None = None
     for forms in POSITIONWISE if _is_positionwise(grid, name) else MIXING:
         tried = (_coarsely(grid, name, keys, found, form) for form in forms)
-        best = max((best, *tried), key=lambda one: one[0])
-        if best[0] >= TOLD:
+        best = min((one for one in (best, *tried) if one is not None), key=lambda one: (one.wrong, -one.share))
+        if best.holds and best.share >= TOLD:
             break
-    return best[1]
+    return best
 
 
-def _coarsely(
-    grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form
-) -> tuple[float, Candidate | None]:
-    """A form with as few bits for its directions as keep all decisions, and the share of the part that it tells."""
-    for levels in (COARSE, FINE):
-        candidate, share = _branch_of(grid, name, keys, found, form, levels)
-        if candidate is not None:
-            return share, candidate
-    return 0.0, None
+def _coarsely(grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form) -> Try | None:
+    """A form with as few bits for its directions as keep all decisions."""
+    tries = (_branch_of(grid, name, keys, found, form, levels) for levels in (COARSE, FINE))
+    return nearest(one for one in tries if one is not None)
 
 
 def _is_positionwise(grid: Grid, name: str) -> bool:
@@ -236,10 +239,8 @@ def _is_positionwise(grid: Grid, name: str) -> bool:
     return True
 
 
-def _branch_of(
-    grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form, levels: int
-) -> tuple[Candidate | None, float]:
-    """A form fitted to a part, and the share of what the part writes that it tells."""
+def _branch_of(grid: Grid, name: str, keys: tuple[int, ...], found: Readout, form: Form, levels: int) -> Try | None:
+    """A form fitted to a part; None where the part has not what the form needs."""
     draft = Draft.of(grid, name, levels)
     write = draft.writer.node
     reads, rounded = draft.directions("reads", found.reads)
@@ -251,7 +252,7 @@ def _branch_of(
     waves.weights = None if heads is None else heads[0]
     groups = form.build(waves)
     if not groups:
-        return None, 0.0
+        return None
     features = [value.double().numpy() for value in draft.values(*groups)]
     directions, rest, share = settled(draft, features, grid.parts[name][1].double().numpy())
     total: Ref | None = None
@@ -261,7 +262,8 @@ def _branch_of(
         total = product if total is None else write("add", total, product)
     assert total is not None
     value = write("add", total, draft.weight("rest", rest))
-    return draft.candidate(value, f"{_told(found, keys, form, deciding)} ({share:.1%} of what the part writes)"), share
+    told = f"{_told(found, keys, form, deciding)} ({share:.1%} of what the part writes)"
+    return draft.tried(value, told, share)
 
 
 def _told(found: Readout, keys: tuple[int, ...], form: Form, deciding: str) -> str:
@@ -279,12 +281,12 @@ def _told(found: Readout, keys: tuple[int, ...], form: Form, deciding: str) -> s
 # ---- what reads it
 
 
-def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
+def _readout(grid: Grid, name: str, keys: tuple[int, ...]) -> Try | None:
     """Classes that answer by their wave at the key frequencies, and at as many others as it takes."""
     ordered = tuple(sum_frequencies(grid))
     options = (ordered[:count] for count in range(len(keys), _most(grid, keys) + 1))
-    found = (_readout_of(grid, name, option) for option in options)
-    return next((candidate for candidate in found if candidate is not None), None)
+    tries = (_readout_of(grid, name, option) for option in options)
+    return nearest(one for one in tries if one is not None)
 
 
 def _most(grid: Grid, keys: tuple[int, ...]) -> int:
@@ -292,7 +294,7 @@ def _most(grid: Grid, keys: tuple[int, ...]) -> int:
     return max(len(keys), int(MOST_FREQUENCIES * grid.period))
 
 
-def _readout_of(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | None:
+def _readout_of(grid: Grid, name: str, keys: tuple[int, ...]) -> Try | None:
     given, output = grid.parts[name]
     first, period = int(grid.decided.min()), grid.period
     runs = output.ndim == 2 and given.ndim in (2, 3) and output.shape[1] >= first + period
@@ -318,7 +320,7 @@ def _readout_of(grid: Grid, name: str, keys: tuple[int, ...]) -> Candidate | Non
         value = write("pad", value, (first, after), short(float(others.mean())))
     told = f"class c answers with Σ strength·cos(2πk(c - (a + b))/{period}) for k = {_list(keys)}"
     strongest = ", ".join(f"{size:g}" for size in strengths)
-    return draft.candidate(value, f"{told}, strengths {strongest}")
+    return draft.tried(value, f"{told}, strengths {strongest}")
 
 
 def _answers(draft: Draft, keys: tuple[int, ...], strengths: tuple[float, ...], first: int) -> Ref:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,13 +85,38 @@ class Draft:
         block = Block(self.function.inputs, tuple(self.writer.nodes), tuple(value.name for value in wanted))
         return run_block(block, [self.grid.parts[self.function.name][0]], closed_scope(self.weights))
 
-    def candidate(self, value: Ref, summary: str) -> Candidate | None:
-        """The finished reading, if the network decides the same with it on the whole grid."""
+    def tried(self, value: Ref, summary: str, share: float = 1.0) -> Try:
+        """The finished reading, put into the network on the whole grid."""
         block = self.block(value)
-        if self.grid.wrong({self.function.name: running(block, self.weights)}):
-            return None
+        wrong = self.grid.wrong({self.function.name: running(block, self.weights)})
         bits = block_bits(block, self.weights)
-        return Candidate(Reading("code", block, "waves", bits, summary, "decision", 0.0), self.weights)
+        reading = Reading("code", block, "waves", bits, summary, "decision", 0.0)
+        return Try(Candidate(reading, self.weights), wrong, share)
+
+
+@dataclass(frozen=True, eq=False)
+class Try:
+    """A reading, on how many pairs the network decides differently with it, and the share of what the part writes that
+    it tells."""
+
+    candidate: Candidate
+    wrong: int
+    share: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the network decides the same with it on all pairs."""
+        return self.wrong == 0
+
+
+def nearest(tries: Iterable[Try]) -> Try | None:
+    """The first that holds; where none does, the one with which the network decides differently least often."""
+    best: Try | None = None
+    for one in tries:
+        best = one if best is None or one.wrong < best.wrong else best
+        if best.holds:
+            break
+    return best
 
 
 def closed_scope(weights: Weights) -> Scope:
@@ -139,19 +164,21 @@ def explained(wanted: np.ndarray, missed: np.ndarray) -> float:
 
 
 def settled(draft: Draft, features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], np.ndarray, float]:
-    """Directions as `fitted`, in whole steps, with constants [positions, width], that keep all decisions if a few
-    rounds bring them there: each time, the pairs that the network decides wrongly with them count for more."""
-    name, weights = draft.function.name, np.ones(len(wanted))
+    """Directions as `fitted`, in whole steps, with constants [positions, width], and the share that they explain: of a
+    few rounds the one that keeps most decisions. Each time, pairs that the network decides wrongly count for more."""
+    name, weights, fewest = draft.function.name, np.ones(len(wanted)), len(wanted) + 1
     for _ in range(ROUNDS):
         directions, share = fitted(features, wanted, weights)
         steps = [in_steps(each, draft.levels) for each in directions]
         written = sum((f @ (whole * step) for f, (whole, step) in zip(features, steps, strict=True)), np.zeros(1))
         rest = _mean(wanted - written, weights)
         wrong = draft.grid.differs({name: _constantly(torch.from_numpy(written + rest).float())}).numpy()
+        if wrong.sum() < fewest:
+            fewest, best = int(wrong.sum()), (directions, rest, share)
         if not wrong.any() or wrong.mean() > HOPELESS:
             break
         weights = np.where(wrong, MORE_WEIGHT * weights, weights)
-    return directions, rest, share
+    return best
 
 
 def _constantly(value: torch.Tensor) -> Replacement:

@@ -75,8 +75,8 @@ def grid_of(program: Program, calls: Sequence[Values]) -> Grid | str:
     kinds = [program.values.get(name) for name in (*entry.inputs, *entry.outputs)]
     if len(kinds) != 2 or kinds[0] is None or kinds[1] is None or len(kinds[0].axes) != 2 or len(kinds[1].axes) != 2:
         return ""
-    general = isinstance(kinds[0].axes[0], str) and isinstance(kinds[0].axes[1], int)
-    if not general or kinds[0].dtype not in ("int64", "int32") or "float" not in kinds[1].dtype:
+    alike = isinstance(kinds[0].axes[0], str) and len({call[0].shape[1] for call in calls}) == 1
+    if not alike or kinds[0].dtype not in ("int64", "int32") or "float" not in kinds[1].dtype:
         return ""
     rows = torch.cat([call[0] for call in calls])
     seen = [torch.unique(column) for column in rows.T]
