@@ -12,7 +12,7 @@ from planted_waves import Adder, pairs
 
 from pellucid.code.periodic import fourier_tuning
 from pellucid.code.periodic.fourier import propose_waves
-from pellucid.code.periodic.fourier_draft import running
+from pellucid.code.periodic.fourier_draft import Try, running
 from pellucid.code.periodic.fourier_tuning import agreed
 from pellucid.code.periodic.waves import grid_of
 from pellucid.lift.trace import trace
@@ -41,7 +41,7 @@ def grid():
 def noisy(grid):
     """Readings of a planted adder, each a little off."""
     found = propose_waves(grid.program, [[pairs()]], 60.0)
-    return {name: moved(candidate) for name, candidate in found.items()}
+    return {name: Try(moved(candidate), 0, 1.0, "what it does") for name, candidate in found.items()}
 
 
 def moved(candidate):
@@ -63,30 +63,32 @@ def wrong(grid, found):
 
 
 def test_what_holds_alone_is_made_to_hold_together(grid, noisy):
-    together, alone = wrong(grid, noisy)
+    together, alone = wrong(grid, {name: one.candidate for name, one in noisy.items()})
     assert together > 0
     assert not any(alone)
-    before = {name: {k: v.clone() for k, v in one.weights.items()} for name, one in noisy.items()}
+    before = {name: {k: v.clone() for k, v in one.candidate.weights.items()} for name, one in noisy.items()}
     found = agreed(grid, noisy, time.monotonic() + 60)
     assert wrong(grid, found) == (0, [0] * len(noisy))
     for name, candidate in found.items():
-        assert candidate.reading.bits == noisy[name].reading.bits
-        assert {k: v.dtype for k, v in candidate.weights.items()} == {
-            k: v.dtype for k, v in noisy[name].weights.items()
-        }
-        assert all(torch.equal(value, before[name][label]) for label, value in noisy[name].weights.items())
-        told = re.search(r"after that ([0-9.]+)%$", candidate.reading.summary)
-        assert told is not None
-        assert float(told.group(1)) > 98
+        given = noisy[name].candidate
+        assert candidate.reading.bits == given.reading.bits
+        assert all(value.dtype == given.weights[label].dtype for label, value in candidate.weights.items())
+        assert all(torch.equal(value, before[name][label]) for label, value in given.weights.items())
+        assert told(candidate) > 98
+
+
+def told(candidate):
+    """The percentage in the summary."""
+    found = re.fullmatch(
+        r"what it does \(([0-9.]+)% of what the part writes, tuned with the other parts\)", candidate.reading.summary
+    )
+    return float(found.group(1))
 
 
 def test_tuning_without_faith_tells_less_of_the_parts(grid, noisy, monkeypatch):
-    def told(found):
-        return [float(re.search(r"([0-9.]+)%$", one.reading.summary).group(1)) for one in found.values()]
-
-    faithful = told(agreed(grid, noisy, time.monotonic() + 60))
+    faithful = sum(map(told, agreed(grid, noisy, time.monotonic() + 60).values()))
     monkeypatch.setattr(fourier_tuning, "FAITHFUL", 0.0)
-    assert sum(told(agreed(grid, noisy, time.monotonic() + 60))) < sum(faithful)
+    assert sum(map(told, agreed(grid, noisy, time.monotonic() + 60).values())) < faithful
 
 
 def test_nothing_where_time_or_steps_do_not_suffice(grid, noisy, monkeypatch):

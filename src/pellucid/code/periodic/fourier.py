@@ -32,7 +32,6 @@ from pellucid.code.periodic.fourier_draft import (
     Draft,
     Try,
     closed_scope,
-    explained,
     fitted,
     nearest,
     running,
@@ -96,7 +95,7 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
         return "the network does not begin and end with parts of its own"
     best: dict[str, Candidate] = {}
     alone: dict[str, Candidate] = {}
-    nearly: dict[str, Candidate] = {}
+    nearly: dict[str, Try] = {}
     tried: tuple[int, ...] = ()
     for more in MORE:
         if time.monotonic() > deadline or len(best) == len(names) or len(tried) == _most(grid, keys):
@@ -107,7 +106,7 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
         tried = frequencies
         found = _read(grid, keys, embedding, frequencies, deadline)
         holding = {name: one.candidate for name, one in found.items() if one.holds}
-        close = {name: one.candidate for name, one in found.items() if one.wrong <= NEARLY * len(grid.tokens)}
+        close = {name: one for name, one in found.items() if one.wrong <= NEARLY * len(grid.tokens)}
         best, alone = max(best, _agreeing(grid, holding), key=len), max(alone, holding, key=len)
         nearly = max(nearly, close, key=len)
     if len(best) < len(nearly):
@@ -180,10 +179,7 @@ def _embedding_of(grid: Grid, name: str, frequencies: tuple[int, ...], levels: i
     value = write("matmul", waves, directions) if fits.ndim == 2 else write("einsum", how, (waves, directions))
     value = write("add", value, draft.weight("rest", missed.mean(axis=0) if rest is None else rest))
     told = f"each token as cos and sin of 2πk·token/{grid.period} for k = {_list(frequencies)}"
-    share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
-    if tuning:
-        told += f" ({share:.1%} of what the part writes)"
-    return draft.tried(value, told, share)
+    return draft.tried(value, told)
 
 
 def _written_by(grid: Grid, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -254,7 +250,7 @@ def _branch_of(grid: Grid, name: str, keys: tuple[int, ...], found: Readout, for
     if not groups:
         return None
     features = [value.double().numpy() for value in draft.values(*groups)]
-    directions, rest, share = settled(draft, features, grid.parts[name][1].double().numpy())
+    directions, rest = settled(draft, features, grid.parts[name][1].double().numpy())
     total: Ref | None = None
     for position, (group, rows) in enumerate(zip(groups, directions, strict=True)):
         label = "writes" if len(groups) == 1 else f"writes_{position + 1}"
@@ -262,8 +258,7 @@ def _branch_of(grid: Grid, name: str, keys: tuple[int, ...], found: Readout, for
         total = product if total is None else write("add", total, product)
     assert total is not None
     value = write("add", total, draft.weight("rest", rest))
-    told = f"{_told(found, keys, form, deciding)} ({share:.1%} of what the part writes)"
-    return draft.tried(value, told, share)
+    return draft.tried(value, _told(found, keys, form, deciding))
 
 
 def _told(found: Readout, keys: tuple[int, ...], form: Form, deciding: str) -> str:

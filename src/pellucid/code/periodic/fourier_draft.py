@@ -85,23 +85,31 @@ class Draft:
         block = Block(self.function.inputs, tuple(self.writer.nodes), tuple(value.name for value in wanted))
         return run_block(block, [self.grid.parts[self.function.name][0]], closed_scope(self.weights))
 
-    def tried(self, value: Ref, summary: str, share: float = 1.0) -> Try:
+    def tried(self, value: Ref, told: str) -> Try:
         """The finished reading, put into the network on the whole grid."""
-        block = self.block(value)
-        wrong = self.grid.wrong({self.function.name: running(block, self.weights)})
-        bits = block_bits(block, self.weights)
-        reading = Reading("code", block, "waves", bits, summary, "decision", 0.0)
-        return Try(Candidate(reading, self.weights), wrong, share)
+        return Try.of(self.grid, self.function.name, self.block(value), self.weights, told)
 
 
 @dataclass(frozen=True, eq=False)
 class Try:
-    """A reading, on how many pairs the network decides differently with it, and the share of what the part writes that
-    it tells."""
+    """A reading of a part, on how many pairs the network decides differently with it, the share of what the part writes
+    that it tells, and what it says the part does."""
 
     candidate: Candidate
     wrong: int
     share: float
+    told: str
+
+    @classmethod
+    def of(cls, grid: Grid, name: str, block: Block, weights: Weights, told: str, how: str = "") -> Try:
+        """A body as a reading of the function; `how` it was fitted stands behind the share."""
+        given, output = grid.parts[name]
+        (found,) = run_block(block, [given], closed_scope(weights))
+        wanted, missed = output.double().numpy(), (output - found).double().numpy()
+        share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
+        summary = f"{told} ({share:.1%} of what the part writes{how})"
+        reading = Reading("code", block, "waves", block_bits(block, weights), summary, "decision", 0.0)
+        return cls(Candidate(reading, weights), grid.wrong({name: running(block, weights)}), share, told)
 
     @property
     def holds(self) -> bool:
@@ -163,18 +171,18 @@ def explained(wanted: np.ndarray, missed: np.ndarray) -> float:
     return 1.0 - float((missed**2).sum()) / max(float((wanted**2).sum()), 1e-30)
 
 
-def settled(draft: Draft, features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], np.ndarray, float]:
-    """Directions as `fitted`, in whole steps, with constants [positions, width], and the share that they explain: of a
-    few rounds the one that keeps most decisions. Each time, pairs that the network decides wrongly count for more."""
+def settled(draft: Draft, features: Sequence[np.ndarray], wanted: np.ndarray) -> tuple[list[Rows], np.ndarray]:
+    """Directions as `fitted`, to be taken in whole steps, and constants [positions, width]: of a few rounds those that
+    keep most decisions. Each time, pairs that the network decides wrongly count for more."""
     name, weights, fewest = draft.function.name, np.ones(len(wanted)), len(wanted) + 1
     for _ in range(ROUNDS):
-        directions, share = fitted(features, wanted, weights)
+        directions, _ = fitted(features, wanted, weights)
         steps = [in_steps(each, draft.levels) for each in directions]
         written = sum((f @ (whole * step) for f, (whole, step) in zip(features, steps, strict=True)), np.zeros(1))
         rest = _mean(wanted - written, weights)
         wrong = draft.grid.differs({name: _constantly(torch.from_numpy(written + rest).float())}).numpy()
         if wrong.sum() < fewest:
-            fewest, best = int(wrong.sum()), (directions, rest, share)
+            fewest, best = int(wrong.sum()), (directions, rest)
         if not wrong.any() or wrong.mean() > HOPELESS:
             break
         weights = np.where(wrong, MORE_WEIGHT * weights, weights)

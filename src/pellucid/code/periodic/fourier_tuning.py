@@ -7,23 +7,22 @@ stay readings of their parts. A step takes some of the pairs, up to half of them
 when last looked at. Directions stay in whole steps: they are rounded on the way forward and taken as they are on the
 way back (Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons").
 
-How much of its part each reading tells afterwards stands in its summary.
+How much of its part a reading tells afterwards stands in its summary.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 
-from pellucid.code.periodic.fourier_draft import explained, running
+from pellucid.code.periodic.fourier_draft import Try, running
 from pellucid.code.periodic.waves import Grid
 from pellucid.code.propose import Candidate
-from pellucid.ir.bits import block_bits
 from pellucid.ir.interpret import Replacement, run_functions
 
 RATE, LAST_RATE = 1e-3, 0.05
@@ -51,17 +50,17 @@ class Tuned:
     """A reading while its numbers move: those that are whole steps, `most` to either side, and the others."""
 
     name: str
-    candidate: Candidate
+    tried: Try
     numbers: Mapping[str, Tensor]
     most: Mapping[str, int]
 
     @classmethod
-    def of(cls, name: str, candidate: Candidate) -> Tuned:
+    def of(cls, name: str, tried: Try) -> Tuned:
         """The reading before anything moves."""
-        weights = candidate.weights
+        weights = tried.candidate.weights
         numbers = {label: value.detach().clone().float().requires_grad_() for label, value in weights.items()}
         whole = {label: value.dtype for label, value in weights.items() if not value.is_floating_point()}
-        return cls(name, candidate, numbers, {label: torch.iinfo(dtype).max for label, dtype in whole.items()})
+        return cls(name, tried, numbers, {label: torch.iinfo(dtype).max for label, dtype in whole.items()})
 
     def replacement(self) -> Replacement:
         """What stands in for the part; gradients pass the rounding."""
@@ -69,7 +68,7 @@ class Tuned:
             label: value + (value.detach().round() - value.detach()) if label in self.most else value
             for label, value in self.numbers.items()
         }
-        return running(self.candidate.reading.body, now)
+        return running(self.tried.candidate.reading.body, now)
 
     def clamp(self) -> None:
         """Bring whole steps back to what their type holds."""
@@ -87,24 +86,19 @@ class Tuned:
 
     def finished(self, grid: Grid) -> Candidate:
         """The reading as it is now."""
-        reading, old = self.candidate.reading, self.candidate.weights
+        old = self.tried.candidate
         weights = {
-            label: (value.detach().round() if label in self.most else value.detach()).to(old[label].dtype)
+            label: (value.detach().round() if label in self.most else value.detach()).to(old.weights[label].dtype)
             for label, value in self.numbers.items()
         }
-        given, output = grid.parts[self.name]
-        (found,) = running(reading.body, weights)([given])
-        wanted, missed = output.double().numpy(), (output - found).double().numpy()
-        share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
-        told = f"{reading.summary}; tuned with the other parts, after that {share:.1%}"
-        bits = block_bits(reading.body, weights)
-        return replace(self.candidate, reading=replace(reading, summary=told, bits=bits), weights=weights)
+        how = ", tuned with the other parts"
+        return Try.of(grid, self.name, old.reading.body, weights, self.tried.told, how).candidate
 
 
-def agreed(grid: Grid, found: Mapping[str, Candidate], deadline: float) -> dict[str, Candidate]:
+def agreed(grid: Grid, found: Mapping[str, Try], deadline: float) -> dict[str, Candidate]:
     """The readings, tuned so that the network decides the same on all pairs with all of them in place and with each
     of them; empty where steps or time do not suffice."""
-    parts = {name: Tuned.of(name, candidate) for name, candidate in found.items()}
+    parts = {name: Tuned.of(name, tried) for name, tried in found.items()}
     moving = [number for part in parts.values() for number in part.numbers.values()]
     optimiser = torch.optim.Adam([{"params": [each], "lr": RATE * _size(each)} for each in moving])
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, LAST_RATE, LOOKS * STEPS)
