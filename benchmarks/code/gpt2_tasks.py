@@ -17,6 +17,9 @@ from shared import DATA
 from torch import nn
 
 BINS = ("0_50", "51_100", "101_150")
+FRESH = ("unique_copy", "sort")
+"""Tasks of which more sequences can be drawn as the given ones were."""
+
 STEPS, BATCH, SHORT = 150, 32, 60
 """Controls are trained for so many steps, on the first positions of the sequences."""
 
@@ -83,6 +86,28 @@ def task_of(networks: ModuleType, name: str) -> Task:
     module = Asked(net, end, None if signs else vocabulary["<sep>"]).eval()
     tensors = [torch.from_numpy(array[order]) for array in (ids, positions, labels)]
     return Task(name, module, tensors[0], tensors[1], tensors[2], bins[order])
+
+
+def fresh(task: Task, count: int, seed: int) -> Task | None:
+    """Further sequences of a task, `count` of each length bin, where the given ones show how they were drawn: different
+    tokens in any order, any length of the bin, any first position; None for other tasks."""
+    kind = next((kind for kind in FRESH if task.name.startswith(kind)), None)
+    if kind is None:
+        return None
+    rng, end, separator = np.random.default_rng(seed), task.module.end, task.module.separator
+    start, pad, width = int(task.ids[0, 0]), end + 1, task.ids.shape[1]
+    ids, positions = np.full((count * len(BINS), width), pad), np.zeros((count * len(BINS), width), dtype=np.int64)
+    bins = np.repeat(np.arange(len(BINS)), count)
+    for row, which in enumerate(bins):
+        least, most = (max(1, int(edge)) for edge in BINS[which].split("_"))
+        tokens = rng.permutation(start)[: rng.integers(least, most + 1)]
+        line = [start, *tokens, separator, *(np.sort(tokens) if kind == "sort" else tokens), end]
+        ids[row, : len(line)] = line
+        positions[row, : len(line)] = rng.integers(0, width - len(line) + 1) + np.arange(len(line))
+    answers = np.cumsum(ids == separator, axis=1) > 0
+    labels = np.concatenate([np.where(answers[:, :-1], ids[:, 1:], pad), np.full((len(ids), 1), pad)], axis=1)
+    tensors = [torch.from_numpy(array) for array in (ids, positions, labels)]
+    return Task(task.name, task.module, tensors[0], tensors[1], tensors[2], bins)
 
 
 def _widened(array: Int[np.ndarray, "batch time ..."], width: int, fill: int) -> Int[np.ndarray, "batch width ..."]:
