@@ -43,13 +43,13 @@ def test_longer_readings_are_held_back(program):
 
 def test_readings_that_hold_only_alone_stand_beside_the_weights(program):
     def apart(parts):
-        return {**parts, "mlp_0": dataclasses.replace(parts["mlp_0"], chosen=False)}
+        return {**parts, "mlp_0": dataclasses.replace(parts["mlp_0"], against="it holds alone only")}
 
     found = find_together(program, [[pairs()]], (way(apart),))
     assert found["mlp_0"].chosen == "weights"
     assert found["mlp_0"].reading("code").method == "waves"
     assert found["readout"].chosen == found[found.entry].chosen == "code"
-    assert any("kept beside" in attempt.outcome for attempt in found.notes.trail)
+    assert any("kept beside the weights: it holds alone only" in attempt.outcome for attempt in found.notes.trail)
 
 
 def test_reasons_are_on_the_trail_and_silence_is_not(program):

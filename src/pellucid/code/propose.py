@@ -29,12 +29,12 @@ Tensor = Shaped[torch.Tensor, "..."]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A reading that a method proposes, with the weights that it needs and the network does not have; `chosen` unless
-    it holds by itself only, not together with others that were found with it."""
+    """A reading that a method proposes, with the weights that it needs and the network does not have; chosen unless
+    something stands `against` it, as that it does not hold together with others that were found with it."""
 
     reading: Reading
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    chosen: bool = True
+    against: str = ""
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ def find_together(program: Program, calls: Calls, ways: Sequence[Together], budg
             if bits >= limit:
                 trail.append(Attempt(name, way.name, f"held back: {bits:,.0f} bits are no shorter than {limit:,.0f}"))
                 continue
-            beside = "" if candidate.chosen else "; holds alone, not with all others: kept beside the weights"
+            beside = f"; kept beside the weights: {candidate.against}" if candidate.against else ""
             trail.append(Attempt(name, way.name, candidate.reading.summary + beside))
-            function = program[name].with_reading(candidate.reading, candidate.chosen)
+            function = program[name].with_reading(candidate.reading, not candidate.against)
             program = program.with_function(function, candidate.weights)
         program = _run_by_parts(program, proposed)
     return program.with_notes(trail=(*program.notes.trail, *trail))

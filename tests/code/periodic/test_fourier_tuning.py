@@ -91,7 +91,7 @@ def test_tuning_without_faith_tells_less_of_the_parts(grid, noisy, monkeypatch):
     assert sum(map(told, agreed(grid, noisy, time.monotonic() + 60).values())) < faithful
 
 
-def test_nothing_where_time_or_steps_do_not_suffice(grid, noisy, monkeypatch):
-    assert agreed(grid, noisy, time.monotonic() - 1) == {}
+def test_a_reason_where_time_or_steps_do_not_suffice(grid, noisy, monkeypatch):
+    assert "budget was used up" in agreed(grid, noisy, time.monotonic() - 1)
     monkeypatch.setattr(fourier_tuning, "LOOKS", 1)
-    assert agreed(grid, noisy, time.monotonic() + 60) == {}
+    assert f"{STEPS} steps" in agreed(grid, noisy, time.monotonic() + 60)

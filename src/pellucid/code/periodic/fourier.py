@@ -93,14 +93,28 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
     first, last = grid.parts[names[0]], grid.parts[names[-1]]
     if not torch.equal(first[0], grid.tokens) or not torch.equal(last[1].argmax(-1), grid.decided):
         return "the network does not begin and end with parts of its own"
+    best, alone, nearly = _searched(grid, keys, deadline)
+    against = "holds alone, not with all others"
+    if len(best) < len(nearly):
+        together = agreed(grid, nearly, deadline)
+        best, against = (best, f"{against}; {together}") if isinstance(together, str) else (together, against)
+    beside = {name: replace(one, against=against) for name, one in alone.items() if name not in best}
+    return {**best, **beside} or "no part computes with waves alone"
+
+
+def _searched(
+    grid: Grid, keys: tuple[int, ...], deadline: float
+) -> tuple[dict[str, Candidate], dict[str, Candidate], dict[str, Try]]:
+    """Readings that hold together, those that hold one by one, and those that at least nearly do: of as few frequencies
+    as bring all parts together, else each the most that were found."""
     best: dict[str, Candidate] = {}
     alone: dict[str, Candidate] = {}
     nearly: dict[str, Try] = {}
     tried: tuple[int, ...] = ()
     for more in MORE:
-        if time.monotonic() > deadline or len(best) == len(names) or len(tried) == _most(grid, keys):
+        if time.monotonic() > deadline or len(best) == len(grid.parts) or len(tried) == _most(grid, keys):
             break
-        embedding, frequencies = _embedding(grid, names[0], keys, more)
+        embedding, frequencies = _embedding(grid, next(iter(grid.parts)), keys, more)
         if frequencies == tried:
             continue
         tried = frequencies
@@ -109,10 +123,7 @@ def propose_waves(program: Program, calls: Sequence[Values], seconds: float) -> 
         close = {name: one for name, one in found.items() if one.wrong <= NEARLY * len(grid.tokens)}
         best, alone = max(best, _agreeing(grid, holding), key=len), max(alone, holding, key=len)
         nearly = max(nearly, close, key=len)
-    if len(best) < len(nearly):
-        best = agreed(grid, nearly, deadline) or best
-    beside = {name: replace(one, chosen=False) for name, one in alone.items() if name not in best}
-    return {**best, **beside} or "no part computes with waves alone"
+    return best, alone, nearly
 
 
 def _read(

@@ -95,9 +95,9 @@ class Tuned:
         return Try.of(grid, self.name, old.reading.body, weights, self.tried.told, how).candidate
 
 
-def agreed(grid: Grid, found: Mapping[str, Try], deadline: float) -> dict[str, Candidate]:
+def agreed(grid: Grid, found: Mapping[str, Try], deadline: float) -> dict[str, Candidate] | str:
     """The readings, tuned so that the network decides the same on all pairs with all of them in place and with each
-    of them; empty where steps or time do not suffice."""
+    of them; a text where steps or time do not suffice."""
     parts = {name: Tuned.of(name, tried) for name, tried in found.items()}
     moving = [number for part in parts.values() for number in part.numbers.values()]
     optimiser = torch.optim.Adam([{"params": [each], "lr": RATE * _size(each)} for each in moving])
@@ -109,7 +109,7 @@ def agreed(grid: Grid, found: Mapping[str, Try], deadline: float) -> dict[str, C
             return {name: part.finished(grid) for name, part in parts.items()}
         for step in range(STEPS):
             if time.monotonic() > deadline:
-                return {}
+                return "the budget was used up before it was tuned to the others"
             name = list(parts)[step // 2 % len(parts)] if step % 2 else max(losses, key=lambda one: losses[one])
             optimiser.zero_grad()
             _push(grid, parts, ALL, _pairs(wrong[ALL], rng))
@@ -119,7 +119,7 @@ def agreed(grid: Grid, found: Mapping[str, Try], deadline: float) -> dict[str, C
             schedule.step()
             for part in parts.values():
                 part.clamp()
-    return {}
+    return f"{LOOKS * STEPS:,} steps of tuning did not bring it and the others together"
 
 
 def _instead(parts: Mapping[str, Tuned], name: str) -> dict[str, Replacement]:
