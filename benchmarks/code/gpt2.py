@@ -145,9 +145,10 @@ def on_fresh(task: Task, bare: Path, scratch: Path) -> tuple[float, ...]:
     more = fresh(task, MORE, seed=0)
     if more is None:
         return ()
-    code = predictions(run_file(bare, more.arrays(), None, scratch)[0], task.signs)
-    wanted = predictions(network_logits(task.module, more.arrays()), task.signs)
-    return _by_bin(_agree(code, wanted), more.bins)
+    arrays, bins = more
+    code = predictions(run_file(bare, arrays, None, scratch)[0], task.signs)
+    wanted = predictions(network_logits(task.module, arrays), task.signs)
+    return _by_bin(_agree(code, wanted), bins)
 
 
 def kept(task: Task, resume: bool, judged: bool) -> Found:

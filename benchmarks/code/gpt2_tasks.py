@@ -88,26 +88,22 @@ def task_of(networks: ModuleType, name: str) -> Task:
     return Task(name, module, tensors[0], tensors[1], tensors[2], bins[order])
 
 
-def fresh(task: Task, count: int, seed: int) -> Task | None:
-    """Further sequences of a task, `count` of each length bin, where the given ones show how they were drawn: different
-    tokens in any order, any length of the bin, any first position; None for other tasks."""
+def fresh(task: Task, count: int, seed: int) -> tuple[dict[str, Tokens], Int[np.ndarray, " batch"]] | None:
+    """Further sequences of a task and their bins, `count` of each, where the given ones show how they were drawn:
+    different tokens in any order, any length of the bin, any first position; None for other tasks."""
     kind = next((kind for kind in FRESH if task.name.startswith(kind)), None)
     if kind is None:
         return None
-    rng, end, separator = np.random.default_rng(seed), task.module.end, task.module.separator
-    start, pad, width = int(task.ids[0, 0]), end + 1, task.ids.shape[1]
-    ids, positions = np.full((count * len(BINS), width), pad), np.zeros((count * len(BINS), width), dtype=np.int64)
+    rng, end, start, width = np.random.default_rng(seed), task.module.end, int(task.ids[0, 0]), task.ids.shape[1]
     bins = np.repeat(np.arange(len(BINS)), count)
+    ids, positions = np.full((len(bins), width), end + 1), np.zeros((len(bins), width), dtype=np.int64)
     for row, which in enumerate(bins):
         least, most = (max(1, int(edge)) for edge in BINS[which].split("_"))
         tokens = rng.permutation(start)[: rng.integers(least, most + 1)]
-        line = [start, *tokens, separator, *(np.sort(tokens) if kind == "sort" else tokens), end]
+        line = [start, *tokens, task.module.separator, *(np.sort(tokens) if kind == "sort" else tokens), end]
         ids[row, : len(line)] = line
         positions[row, : len(line)] = rng.integers(0, width - len(line) + 1) + np.arange(len(line))
-    answers = np.cumsum(ids == separator, axis=1) > 0
-    labels = np.concatenate([np.where(answers[:, :-1], ids[:, 1:], pad), np.full((len(ids), 1), pad)], axis=1)
-    tensors = [torch.from_numpy(array) for array in (ids, positions, labels)]
-    return Task(task.name, task.module, tensors[0], tensors[1], tensors[2], bins)
+    return {"input_ids": torch.from_numpy(ids), "position_ids": torch.from_numpy(positions)}, bins
 
 
 def _widened(array: Int[np.ndarray, "batch time ..."], width: int, fill: int) -> Int[np.ndarray, "batch width ..."]:

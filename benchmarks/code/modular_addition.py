@@ -29,6 +29,7 @@ from rnns import processor
 from shared import ABSENT, DATA, Absent, Outcome, Table, data_networks, options, publish, run_file, say
 
 import pellucid
+from pellucid.code.periodic.fourier_draft import explained
 from pellucid.code.periodic.fourier_draft import running as running_code
 from pellucid.data import Domain
 from pellucid.ir.graph import calls_made
@@ -92,7 +93,7 @@ def measure(path: Path, networks: object) -> Found:
         parts=len([name for name, f in program.functions.items() if not calls_made(f.reading("weights").body)]),
         read={v.part: round(v.value * v.inputs) for v in verdicts if v.part in parts},
         by_parts=min(int((found.argmax(-1) == decided).sum()) for found in (by_parts, together)),
-        outputs=1 - float((exact - by_parts).square().mean() / exact.var(0, correction=0).mean()),
+        outputs=explained((exact - exact.mean(0)).numpy(), (exact - by_parts).numpy()),
         as_whole=int((as_whole.argmax(-1) == decided).sum()),
         told={part: program[part].reading("code").summary for part in parts},
         whole=entry.reading("code").summary,

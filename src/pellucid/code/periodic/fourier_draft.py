@@ -104,12 +104,13 @@ class Try:
     def of(cls, grid: Grid, name: str, block: Block, weights: Weights, told: str, how: str = "") -> Try:
         """A body as a reading of the function; `how` it was fitted stands behind the share."""
         given, output = grid.parts[name]
-        (found,) = run_block(block, [given], closed_scope(weights))
+        instead = running(block, weights)
+        (found,) = instead([given])
         wanted, missed = output.double().numpy(), (output - found).double().numpy()
         share = explained(wanted - wanted.mean(axis=0), missed - missed.mean(axis=0))
         summary = f"{told} ({share:.1%} of what the part writes{how})"
         reading = Reading("code", block, "waves", block_bits(block, weights), summary, "decision", 0.0)
-        return cls(Candidate(reading, weights), grid.wrong({name: running(block, weights)}), share, told)
+        return cls(Candidate(reading, weights), grid.wrong({name: instead}), share, told)
 
     @property
     def holds(self) -> bool:

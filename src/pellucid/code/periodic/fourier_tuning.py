@@ -1,4 +1,4 @@
-"""Readings of waves that hold one by one, tuned until they hold together as well.
+"""Readings of waves that hold one by one, or nearly do, tuned until all hold, each and together.
 
 Each part keeps its form and its frequencies; only directions and constants move, by Adam. Every step adds up three
 losses: the hinge loss on the outputs of the network with all readings in place, the same with one of them alone (in
