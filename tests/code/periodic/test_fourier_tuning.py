@@ -15,6 +15,7 @@ from pellucid.code.periodic.fourier import propose_waves
 from pellucid.code.periodic.fourier_draft import Try, running
 from pellucid.code.periodic.fourier_tuning import agreed
 from pellucid.code.periodic.waves import grid_of
+from pellucid.ir.interpret import run_functions
 from pellucid.lift.trace import trace
 from pellucid.modules.partition import partition
 from pellucid.modules.structure import structure
@@ -85,10 +86,19 @@ def told(candidate):
     return float(found.group(1))
 
 
-def test_tuning_without_faith_tells_less_of_the_parts(grid, noisy, monkeypatch):
-    faithful = sum(map(told, agreed(grid, noisy, time.monotonic() + 60).values()))
+def outputs_missed(grid, found):
+    """How far the outputs are off with all in place, as a mean square."""
+    instead = {name: running(one.reading.body, dict(one.weights)) for name, one in found.items()}
+    (outputs,) = run_functions(grid.program, [grid.tokens], "weights", replace=instead)
+    return float((outputs - torch.from_numpy(grid.outputs)).square().mean())
+
+
+def test_tuning_without_faith_tells_less_of_the_parts_and_of_the_outputs(grid, noisy, monkeypatch):
+    faithful = agreed(grid, noisy, time.monotonic() + 60)
     monkeypatch.setattr(fourier_tuning, "FAITHFUL", 0.0)
-    assert sum(map(told, agreed(grid, noisy, time.monotonic() + 60).values())) < faithful
+    without = agreed(grid, noisy, time.monotonic() + 60)
+    assert sum(map(told, without.values())) < sum(map(told, faithful.values()))
+    assert outputs_missed(grid, without) > outputs_missed(grid, faithful)
 
 
 def test_a_reason_where_time_or_steps_do_not_suffice(grid, noisy, monkeypatch):
