@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 from hand_printer import Speaker, decompiled
+from torch import nn
 
 from pellucid.data import Batch, gather
 from pellucid.ir.graph import ValueType
@@ -77,6 +78,17 @@ def test_work_limits_samples_but_not_below_the_least(program):
     assert len(affordable(program, inputs, 1.0, 8, 0)) == 8
     each = 9 * (2 * 8 * 16 + 2 * 16 * 8 + 8 * 11)
     assert 0.8 * 50 < len(affordable(program, inputs, 50 * each, 8, 0)) <= 50
+
+
+def test_parts_run_again_within_all_that_call_them():
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64))
+    rows = torch.randn(100, 64)
+    nested = decompiled(nn.Sequential(nn.Sequential(inner, nn.Tanh()), nn.Tanh()).eval(), rows)
+    work = 60 * 2 * 64 * 64
+    assert len(nested.functions) > 3
+    whole, parts = (len(affordable(nested, gather(rows), work, 8, 0, parts=parts)) for parts in (False, True))
+    assert (whole, parts) == (60, 60 // 4)
 
 
 def test_values_come_in_the_order_of_the_entry(program):

@@ -21,7 +21,7 @@ class Effort:
     """How much is run. A declared finite domain is always run whole.
 
     Attributes:
-        whole_work, part_work: multiply-adds of the network that may go into samples of the whole and of the parts.
+        whole_work, part_work: multiply-adds that may go into samples of the whole and of the parts.
         whole_least, part_least: samples that are run whatever they cost.
         parts: samples that functions are compared on at most.
         effects: samples that readings are put into the network on at most.
@@ -72,8 +72,9 @@ class Case:
     @cached_property
     def part_inputs(self) -> Inputs:
         """What functions are compared on."""
-        few = affordable(self.reference, self.inputs, self.effort.part_work, self.effort.part_least, self.seed)
-        return few.take(self.effort.parts, self.seed)
+        effort = self.effort
+        few = affordable(self.reference, self.inputs, effort.part_work, effort.part_least, self.seed, parts=True)
+        return few.take(effort.parts, self.seed)
 
     def effect_inputs(self, readings: int) -> Inputs:
         """What readings are put into the network on, when there are so many of them: a finite domain whole, if the

@@ -75,13 +75,13 @@ def _size(axis: Axis, sizes: Mapping[str, int]) -> int:
     return axis if isinstance(axis, int) else sizes.get(axis, UNKNOWN_AXIS)
 
 
-def affordable(program: Program, inputs: Inputs, work: float, least: int, seed: int) -> Inputs:
-    """As many samples as `work` multiply-adds allow, but not fewer than `least`, drawn with a seed."""
+def affordable(program: Program, inputs: Inputs, work: float, least: int, seed: int, parts: bool = False) -> Inputs:
+    """As many samples as `work` multiply-adds allow, but not fewer than `least`, drawn with a seed; where `parts` are
+    run, every function counts with all that it calls."""
     example = inputs.example.rows(slice(0, 1))
     sizes = _symbol_sizes(program, entry_values(program, example))
-    bodies = (function.reading("weights").body for function in program.functions.values())
-    largest = sum(_work(program, node, sizes) for body in bodies for node in body.nodes)
-    each = largest * _mean_bytes(inputs) / max(1, example.nbytes)
+    run = program.functions if parts else (program.entry,)
+    each = sum(_work_of(program, name, sizes) for name in run) * _mean_bytes(inputs) / max(1, example.nbytes)
     return inputs.take(max(least, int(work / max(1.0, each))), seed)
 
 
@@ -92,12 +92,18 @@ def _mean_bytes(inputs: Inputs) -> float:
     return sum(batch.nbytes for batch in inputs.samples) / max(1, len(inputs))
 
 
+def _work_of(program: Program, name: str, sizes: Mapping[str, int]) -> float:
+    """Multiply-adds of one function for one sample, those of what it calls included."""
+    return sum(_work(program, node, sizes) for node in program[name].reading("weights").body.nodes)
+
+
 def _work(program: Program, node: Node, sizes: Mapping[str, int]) -> float:
     """Multiply-adds of one node for one sample, roughly: each output takes a row of each matrix that the node reads."""
     inner = sum(_work(program, step, sizes) for step in node.body.nodes) if node.body is not None else 0.0
+    inner += _work_of(program, node.function, sizes) if node.op == "call" else 0.0
     steps = max(sizes.values(), default=UNKNOWN_AXIS) if node.body is not None else 1
     kind = program.values.get(node.id)
-    if kind is None or node.op == "embedding":
+    if kind is None or node.op in ("embedding", "call"):
         return inner * steps
     elements = math.prod(_size(axis, sizes) for axis in kind.axes)
     read = (program.weights[leaf.name] for leaf in leaves(node) if isinstance(leaf, Weight))
