@@ -1,11 +1,14 @@
 """What a network predicts is told by its numbers alone: signs, decisions, or nothing."""
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
 
 from pellucid.code.propose import Part
 from pellucid.code.tokens.predicted import (
+    FEWEST_AT_ONCE,
     NOTHING,
     UNKNOWN,
     ask,
@@ -103,7 +106,7 @@ def test_the_same_tokens_at_other_positions_are_asked_within_what_was_seen():
     seen = observe(network)[0]
     tokens, positions = shifted(seen, END, 3)
     assert (tokens.shape, positions.shape) == ((3 * COUNT, LENGTH), (3 * COUNT, LENGTH))
-    wider = ask(network, seen, tokens, positions)
+    wider = ask(network, seen, tokens, positions, math.inf)
     live = ~over(wider, END)
     assert positions[live].max() <= PLACES[~over(seen, END)].max()
     assert (np.diff(positions, axis=1)[live[:, 1:]] == 1).all()
@@ -111,11 +114,22 @@ def test_the_same_tokens_at_other_positions_are_asked_within_what_was_seen():
     assert len(joined([seen, wider]).tokens) == 4 * COUNT
 
 
+def test_where_time_runs_out_the_first_sequences_have_been_asked(monkeypatch):
+    monkeypatch.setattr("pellucid.code.tokens.predicted.NUMBERS_AT_ONCE", 0)
+    network = part(both_allowed)
+    seen = observe(network)[0]
+    tokens, positions = shifted(seen, END, 9)
+    early = ask(network, seen, tokens, positions, -math.inf)
+    assert len(early.tokens) == len(early.kinds) == FEWEST_AT_ONCE < len(tokens)
+    assert (early.tokens == tokens[: len(early.tokens)]).all()
+    assert (early.kinds == ask(network, seen, tokens, positions, math.inf).kinds[: len(early.tokens)]).all()
+
+
 def test_patterns_that_were_never_seen_are_unknown():
     network = part(both_allowed)
     seen = observe(network)[0]
     strange = part(lambda ids: -both_allowed(ids))
-    assert (ask(strange, seen, IDS, PLACES).kinds[:, 0] == UNKNOWN).all()
+    assert (ask(strange, seen, IDS, PLACES, math.inf).kinds[:, 0] == UNKNOWN).all()
 
 
 def test_tokens_of_one_remainder_are_drawn_anew():

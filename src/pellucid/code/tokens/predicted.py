@@ -8,6 +8,7 @@ of the softmax; a network that is not decided predicts nothing that a program co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -162,13 +163,18 @@ def kinds_of(
     return kinds
 
 
-def ask(part: Part, like: Predicted, tokens: Tokens, positions: Tokens | None) -> Predicted:
-    """What the network predicts on other sequences."""
+def ask(part: Part, like: Predicted, tokens: Tokens, positions: Tokens | None, until: float) -> Predicted:
+    """What the network predicts on other sequences; on as many of the first of them as there is time for `until` a
+    time of `time.monotonic`, one portion at least."""
     unknown = np.full(tokens.shape, UNKNOWN, dtype=np.int64)
-    asked = replace(like, tokens=tokens, positions=positions, kinds=unknown)
-    runs = (part.run(asked.call(rows))[0].numpy() for rows in at_once(len(tokens), tokens.shape[1], like.vocabulary))
-    kinds = np.concatenate([kinds_of(logits, like.patterns, like.measure) for logits in runs])
-    return replace(asked, kinds=kinds)
+    asked, kinds = replace(like, tokens=tokens, positions=positions, kinds=unknown), []
+    for rows in at_once(len(tokens), tokens.shape[1], like.vocabulary):
+        kinds.append(kinds_of(part.run(asked.call(rows))[0].numpy(), like.patterns, like.measure))
+        if time.monotonic() > until:
+            break
+    found = np.concatenate(kinds)
+    done = picked(asked, np.arange(len(found)))
+    return replace(done, kinds=found)
 
 
 def at_once(count: int, time: int, width: int = 0) -> list[slice]:

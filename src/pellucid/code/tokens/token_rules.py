@@ -63,6 +63,9 @@ ASKED_FOR = 1200
 REDRAWN = 8000
 """Sequences of which some tokens are drawn anew."""
 
+ASKING = 0.5
+"""Asking the network about further sequences may take this share of the time that is left."""
+
 BEGINNINGS = (1, 2, 3, 6)
 """Machines are sought on whole sequences and on these parts of them."""
 
@@ -124,13 +127,13 @@ def _shortest(part: Part, seen: Predicted, deadline: float) -> Found:
     machine = _machine(seen, live, deadline) if len(alphabet.tokens) <= MOST_TOKENS else None
     if machine is not None and right(machine, seen, live).all():
         return program(Leaf(0), (Answer("machine"),), machine)
-    wider, groups = _wider(part, seen, end, alphabet)
+    wider, groups = _wider(part, seen, end, alphabet, deadline)
     case = _case(wider, groups, len(groups), end, alphabet, written)
     options = [(learned(case, base, deadline), base) for base in dict.fromkeys((machine, None))]
     best, base = max(options, key=_merit)
     if best.match < 1.0 and written.weighed:
         periods = [k for k in PERIODS if any(f"_every{k}" in name for name in names_of_tests(best.tree))] or [1]
-        wider, groups = _redrawn(part, case, end, periods)
+        wider, groups = _redrawn(part, case, end, periods, deadline)
         best = weighed(_case(wider, groups, case.judged, end, alphabet, written), base, best, deadline)
     return program(best.tree, best.answers, base)
 
@@ -150,7 +153,7 @@ def _case(
 
 
 def _redrawn(
-    part: Part, case: Case, end: int | None, periods: Sequence[int]
+    part: Part, case: Case, end: int | None, periods: Sequence[int], deadline: float
 ) -> tuple[Predicted, Int64[np.ndarray, " batch"]]:
     """The sequences of a case, and some with tokens drawn anew; of which each is a copy.
 
@@ -158,8 +161,14 @@ def _redrawn(
     """
     length = (~over(case.seen, end)).sum(1).astype(float) ** 2
     rows = np.random.default_rng(0).choice(len(length), REDRAWN, p=length / length.sum())
-    further = ask(part, case.seen, *redrawn(picked(case.seen, rows), end, case.alphabet.plain, periods))
-    return joined([case.seen, further]), np.concatenate([case.groups, case.groups[rows]])
+    drawn = redrawn(picked(case.seen, rows), end, case.alphabet.plain, periods)
+    further = ask(part, case.seen, *drawn, _asked_until(deadline))
+    return joined([case.seen, further]), np.concatenate([case.groups, case.groups[rows[: len(further.tokens)]]])
+
+
+def _asked_until(deadline: float) -> float:
+    now = time.monotonic()
+    return now + ASKING * (deadline - now)
 
 
 def _merit(option: tuple[Learned, Machine | None]) -> tuple[float, int]:
@@ -197,13 +206,14 @@ def _machine(seen: Predicted, live: Bool[np.ndarray, "batch time"], deadline: fl
 
 
 def _wider(
-    part: Part, seen: Predicted, end: int | None, alphabet: Alphabet
+    part: Part, seen: Predicted, end: int | None, alphabet: Alphabet, deadline: float
 ) -> tuple[Predicted, Int64[np.ndarray, " batch"]]:
     """The sequences seen, and, of small alphabets, the same at other position ids; of which each is a copy."""
     times, own = ASKED_FOR // len(seen.tokens), np.arange(len(seen.tokens))
     if not alphabet.plain or seen.positions is None or not times:
         return seen, own
-    return joined([seen, ask(part, seen, *shifted(seen, end, times))]), np.concatenate([own, np.repeat(own, times)])
+    further = ask(part, seen, *shifted(seen, end, times), _asked_until(deadline))
+    return joined([seen, further]), np.concatenate([own, np.repeat(own, times)[: len(further.tokens)]])
 
 
 def _signature(part: Part, seen: Predicted) -> tuple[tuple[str, str | None], tuple[str, ...], str]:
