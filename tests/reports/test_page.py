@@ -138,8 +138,8 @@ def test_hostile_text_stays_text():
     assert len(page) < 400_000
 
 
-def test_two_hundred_functions_are_quick_and_small():
-    program = planted.transformer(width=288, hidden=640)
+def thread_seconds(program):
+    """A report, and what it takes of one thread."""
     verdicts = [planted.verdict(name, value=1e-7 * i) for i, name in enumerate(("program", *program.functions))]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -147,8 +147,15 @@ def test_two_hundred_functions_are_quick_and_small():
     page = report(program, verdicts)
     spent = time.thread_time() - start
     torch.set_num_threads(threads)
-    assert spent < 5.0
-    assert len(program.functions) == 212
+    return page, spent
+
+
+def test_two_hundred_functions_are_small_and_take_no_longer_each():
+    few, many = (planted.transformer(layers=layers, width=288, hidden=640) for layers in (6, 30))
+    assert (len(few.functions), len(many.functions)) == (44, 212)
+    _, shorter = thread_seconds(few)
+    page, longer = thread_seconds(many)
+    assert longer / len(many.functions) < 3 * shorter / len(few.functions)
     assert len(page.encode()) < 4_000_000
 
 
